@@ -1,0 +1,23 @@
+"""Verified TLS connections to PostgreSQL-wire services: install, judge and undo trust anchors.
+
+`check` and `install` are the two functions for programs.  They return the same results that the
+commands render, print nothing and never end the process.  Importing this package loads neither
+of them, nor anything else: it costs next to nothing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qs_certs.api import check, install
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "check", "install"]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("check", "install"):
+        from qs_certs import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,319 @@
+"""What commands return: frozen values, no wording of their own, no I/O.
+
+Text, JSON, nagios and intune output are views of these (`render`), and the exit code is a
+property of them.  Times are aware UTC datetimes; fingerprints are lower-case hex SHA-256 of the
+DER bytes; paths are strings as the user would type them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from qs_certs.errors import ExitCode, QsCertsError
+
+Severity = Literal["ok", "warning", "error"]
+ChangeStatus = Literal["changed", "unchanged", "would-change", "failed"]
+Source = Literal["download", "embedded", "file"]
+DecidedBy = Literal["default", "PGSSLROOTCERT", "sslrootcert", "service", "option"]
+Answer = Literal["tls", "refused", "error", "not-postgresql", "closed", "timed-out", "unreachable"]
+Outcome = Literal["encrypted", "plaintext", "fails"]
+
+_SEVERITY_OF_CODE = (
+    # The order in which one exit code outranks another where several targets or servers ended
+    # differently: what must stop a script first.
+    ExitCode.BUG,
+    ExitCode.INTEGRITY,
+    ExitCode.NOT_WRITTEN,
+    ExitCode.PERSON_NEEDED,
+    ExitCode.UNKNOWN,
+    ExitCode.ACTION_NEEDED,
+    ExitCode.USAGE,
+    ExitCode.OK,
+)
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The code that a script must act on first; OK where there are none."""
+    return min(codes, key=_SEVERITY_OF_CODE.index, default=ExitCode.OK)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One established fact.
+
+    *code* is stable and explained by `qs-certs explain CODE`.  *fix* holds literal commands.
+    *exit_code* is what this fact alone would make `check` end with; warnings and good news are OK.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    fix: tuple[str, ...] = ()
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class TargetResult:
+    """What became of one target."""
+
+    path: str
+    user: str | None
+    status: ChangeStatus
+    change_id: int | None = None
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
+    diff: str = ""
+    source: Source | None = None
+    error: QsCertsError | None = None
+    created: bool = False
+    """The target did not exist before: its existence now changes other connections."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self.error is not None:
+            return self.error.exit_code
+        return ExitCode.ACTION_NEEDED if self.status == "would-change" else ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeReport:
+    """What `install`, `remove` and `rollback` return."""
+
+    command: Literal["install", "remove", "rollback"]
+    targets: tuple[TargetResult, ...]
+    findings: tuple[Finding, ...] = ()
+    impact: tuple[Impact, ...] | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return worst(target.exit_code for target in self.targets)
+
+    @property
+    def status(self) -> ChangeStatus:
+        states = {target.status for target in self.targets}
+        order: tuple[ChangeStatus, ...] = ("failed", "changed", "would-change", "unchanged")
+        return next((state for state in order if state in states), "unchanged")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the journal.  *before* and *after* are SHA-256 of contents; None: no file."""
+
+    id: int
+    at: datetime
+    command: str
+    target: str
+    before: str | None
+    after: str | None
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryReport:
+    """What `history` returns; *diff* is given when one change was asked for."""
+
+    target: str
+    changes: tuple[Change, ...]
+    diff: str | None = None
+    findings: tuple[Finding, ...] = ()
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCertificate:
+    """A certificate in a root file.  *position* and *line* count from 1; *root* is a catalogue name."""
+
+    position: int
+    line: int
+    subject: str
+    sha256: str
+    not_before: datetime | None
+    not_after: datetime | None
+    root: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListReport:
+    """What `list` returns."""
+
+    target: str
+    exists: bool
+    certificates: tuple[ListedCertificate, ...]
+    findings: tuple[Finding, ...] = ()
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class RootEntry:
+    """A root of the catalogue as `roots` shows it."""
+
+    name: str
+    subject: str
+    sha256: str
+    sha1: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    distrust_after: datetime | None
+    url: str
+    needed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RootsReport:
+    """What `roots` returns.  *pem* is set when the certificates themselves were asked for."""
+
+    roots: tuple[RootEntry, ...]
+    pem: str | None = None
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class RootFile:
+    """The root file that decides a connection, and which rule chose it.
+
+    *path* is None where libpq would find none at all (`sslrootcert=system`, no home).
+    *loads* is None where the file is not there or cannot be read.
+    """
+
+    path: str | None
+    decided_by: DecidedBy
+    exists: bool
+    loads: bool | None
+    certificates: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RootState:
+    """A root that `check` looked for."""
+
+    name: str
+    sha256: str
+    present: bool
+    not_after: datetime
+    distrust_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedCertificate:
+    """A certificate as a server sent it.  Names are RFC 4514-like text, unescaped."""
+
+    subject: str
+    issuer: str
+    sha256: str
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The certificate of the root file on which a chain ended; *position* counts from 1."""
+
+    subject: str
+    sha256: str
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModeOutcome:
+    """What a libpq connection with one sslmode ends as.
+
+    *outcome* is for a server that also accepts plaintext sessions, *outcome_if_plaintext_refused*
+    for one that does not (as Query Service).  *libpq_message* is libpq's own for the failure.
+    """
+
+    mode: str
+    outcome: Outcome
+    outcome_if_plaintext_refused: Outcome
+    chain_verified: bool
+    host_name_verified: bool
+    libpq_message: str | None
+    resists_eavesdropping: bool
+    resists_man_in_the_middle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """What `check` established about one server."""
+
+    host: str
+    port: int
+    address: str | None
+    goal: str
+    answer: Answer
+    tls_version: str | None
+    cipher: str | None
+    chain: tuple[ServedCertificate, ...]
+    anchor: Anchor | None
+    host_name_ok: bool | None
+    verify_error: str | None
+    effective_sslmode: str
+    sslmodes: tuple[ModeOutcome, ...]
+    conninfo: str | None = None
+    """The connection string to use: verify-full, without a password."""
+    origin: str | None = None
+    """Where the server was found: a service, a line of .pgpass, the environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` returns."""
+
+    root_file: RootFile
+    roots: tuple[RootState, ...]
+    servers: tuple[ServerReport, ...]
+    findings: tuple[Finding, ...]
+    strict: bool = False
+
+    @property
+    def exit_code(self) -> ExitCode:
+        found = worst(finding.exit_code for finding in self.findings)
+        warned = any(finding.severity == "warning" for finding in self.findings)
+        if self.strict and warned and found == ExitCode.OK:
+            return ExitCode.PERSON_NEEDED
+        return found
+
+    @property
+    def status(self) -> Literal["ok", "action-needed", "unknown"]:
+        if self.exit_code == ExitCode.OK:
+            return "ok"
+        return "unknown" if self.exit_code == ExitCode.UNKNOWN else "action-needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What a change of the root file would do to one known server, in its effective sslmode."""
+
+    origin: str
+    host: str
+    port: int
+    effective_sslmode: str
+    before: Outcome | None
+    after: Outcome | None
+    verified_before: bool
+    verified_after: bool
+    fix: tuple[str, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A command that could not do what was asked."""
+
+    command: str
+    error: QsCertsError
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return self.error.exit_code
+
+    @property
+    def status(self) -> Literal["failed"]:
+        return "failed"
