@@ -1,0 +1,568 @@
+"""Durable changes of files: atomic replacement, removal, locks.  The only room that writes.
+
+Every system call of a change goes through one small object, `Disk`, so that tests can fail, cut
+or kill at any of them.  What holds on a POSIX file system, whatever dies when:
+
+- whoever opens the target sees all of the old content or all of the new, never a part;
+- an ordinary error means that nothing was changed; after the swap it is `ChangedUnconfirmed`;
+- a finished replacement survives a power cut: data is synced before the rename, the folder
+  after it (Windows has no folder sync; there the name is the file system journal's business).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from qs_certs.errors import (
+    ChangedUnconfirmed,
+    CouldNotRead,
+    CouldNotWrite,
+    LockTimeout,
+    TargetChanged,
+    TargetRefused,
+)
+
+MAXIMUM_SIZE = 64 * 1024 * 1024
+"""Bytes; a root file beyond this is refused (ten thousand certificates are about 20 MB)."""
+MAXIMUM_LINKS = 5
+NEW_FILE_MODE = 0o644
+NEW_FOLDER_MODE = 0o700
+RENAME_PATIENCE = 10.0
+"""Seconds: how long Windows is asked again while another program holds the target open."""
+
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+
+
+class Disk:
+    """One method per system call that a change makes.  Tests put another one in its place."""
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        return os.open(path, flags | _BINARY | _CLOEXEC, mode)
+
+    def read(self, fd: int, size: int) -> bytes:
+        return os.read(fd, size)
+
+    def write(self, fd: int, data: bytes) -> int:
+        return os.write(fd, data)
+
+    def fsync(self, fd: int) -> None:
+        if sys.platform == "darwin":
+            # On macOS fsync() stops at the drive's cache (Apple's fsync(2)).
+            import fcntl
+
+            try:
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                    raise
+        os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        return os.fstat(fd)
+
+    def lstat(self, path: str) -> os.stat_result:
+        return os.lstat(path)
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(path)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)  # noqa: PTH105 - system calls are named as such here
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)  # noqa: PTH108
+
+    def mkdir(self, path: str, mode: int) -> None:
+        os.mkdir(path, mode)  # noqa: PTH102
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)  # noqa: PTH106
+
+    def listdir(self, path: str) -> list[str]:
+        return os.listdir(path)  # noqa: PTH208
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        if sys.platform != "win32":
+            os.fchmod(fd, mode)
+
+    def chown(self, fd: int, uid: int, gid: int) -> None:
+        if sys.platform != "win32":
+            os.fchown(fd, uid, gid)
+
+    def attributes(self, path: str) -> dict[str, bytes]:
+        """Extended attributes: POSIX ACLs, SELinux labels, the user's own (Linux only)."""
+        if sys.platform != "linux":
+            return {}
+        return {name: os.getxattr(path, name) for name in os.listxattr(path)}
+
+    def set_attribute(self, fd: int, name: str, value: bytes) -> None:
+        if sys.platform == "linux":
+            os.setxattr(fd, name, value)
+
+    def lock(self, fd: int) -> bool:
+        """Take the lock of an open file without waiting; False where somebody else has it."""
+        if sys.platform == "win32":
+            import msvcrt
+
+            try:
+                os.lseek(fd, 0x7FFF0000, os.SEEK_SET)  # beyond the text that names the holder
+                msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+            except OSError:
+                return False
+            return True
+        import fcntl
+
+        try:
+            # flock, not lockf: a POSIX lock vanishes when any descriptor of the file is closed.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+DISK = Disk()
+
+
+def reason(error: OSError) -> str:
+    """The system's own words for *error*, without the path."""
+    return error.strerror or type(error).__name__
+
+
+def resolve(path: str, disk: Disk = DISK) -> str:
+    """The file behind *path*: a final symbolic link is followed, so that it stays a link.
+
+    Raises TargetRefused for a loop, for more than five links, and where the link leads to
+    another user's file.
+    """
+    current = path
+    for _ in range(MAXIMUM_LINKS + 1):
+        try:
+            status = disk.lstat(current)
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            raise CouldNotRead(f"cannot look at {current}", why=reason(error)) from error
+        if not stat.S_ISLNK(status.st_mode):
+            if current != path and not _ours(status):
+                raise TargetRefused(
+                    f"{path} is a link to {current}, which belongs to another user",
+                    fix=(f"change {current} as its owner", "or name another file with --target"),
+                )
+            return current
+        current = os.path.join(os.path.dirname(current), disk.readlink(current))  # noqa: PTH118, PTH120
+    else:
+        raise TargetRefused(
+            f"{path} leads through more than {MAXIMUM_LINKS} symbolic links",
+            fix=("name the file itself with --target",),
+        )
+    if current != path and not os.path.isdir(os.path.dirname(current)):  # noqa: PTH112, PTH120
+        raise TargetRefused(
+            f"{path} is a link to {current}, whose folder does not exist",
+            why="libpq sees such a link as no file at all",
+            fix=(f"remove the link {path}, or make the folder that it leads to",),
+        )
+    return current
+
+
+def _ours(status: os.stat_result) -> bool:
+    return sys.platform == "win32" or status.st_uid == os.geteuid()
+
+
+def read(path: str, disk: Disk = DISK) -> bytes | None:
+    """The content of the file *path*, or None where there is none.
+
+    Raises TargetRefused for anything but a regular file (without hanging on a FIFO) and for one
+    beyond `MAXIMUM_SIZE`; CouldNotRead where the system refuses.
+    """
+    try:
+        fd = disk.open(path, os.O_RDONLY | _NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if os.path.isdir(path):  # noqa: PTH112 - Windows reports a folder as "permission denied"
+            raise _refused(path, "a folder") from error
+        if error.errno in (errno.ENXIO, errno.ENODEV):
+            raise _refused(path, "a socket or a device") from error
+        raise CouldNotRead(
+            f"cannot read {path}",
+            why=reason(error),
+            fix=(f"look at its owner and rights, and at those of its folder: ls -la {path}",),
+        ) from error
+    try:
+        return _read_regular(path, fd, disk)
+    except OSError as error:
+        raise CouldNotRead(f"cannot read {path}", why=reason(error)) from error
+    finally:
+        disk.close(fd)
+
+
+def _read_regular(path: str, fd: int, disk: Disk) -> bytes:
+    status = disk.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):
+        raise _refused(path, "a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise _refused(path, "no regular file (a pipe, a socket or a device)")
+    if status.st_size > MAXIMUM_SIZE:
+        raise _refused(path, f"larger than {MAXIMUM_SIZE // 2**20} MiB")
+    pieces = []
+    while piece := disk.read(fd, 1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _refused(path: str, what: str) -> TargetRefused:
+    return TargetRefused(
+        f"{path} is {what}", fix=("move it out of the way", "or name another file with --target")
+    )
+
+
+def mode_of(path: str, disk: Disk = DISK) -> int | None:
+    """The permission bits of *path*; None where there is no such file."""
+    try:
+        return stat.S_IMODE(disk.lstat(path).st_mode)
+    except OSError:
+        return None
+
+
+def make_folder(path: str, disk: Disk = DISK) -> bool:
+    """Make the folder *path* (0700) and what leads to it, durably; False where it was there."""
+    if os.path.isdir(path):  # noqa: PTH112
+        return False
+    parent = os.path.dirname(path)  # noqa: PTH120
+    if parent and parent != path:
+        make_folder(parent, disk)
+    try:
+        disk.mkdir(path, NEW_FOLDER_MODE)
+    except FileExistsError:
+        if os.path.isdir(path):  # noqa: PTH112 - somebody else made it at the same moment
+            return False
+        raise CouldNotWrite(
+            f"cannot make the folder {path}",
+            why="a file of that name is in the way",
+            fix=(f"move {path} out of the way",),
+        ) from None
+    except OSError as error:
+        raise CouldNotWrite(
+            f"cannot make the folder {path}", why=reason(error), fix=_fix_of(error, path)
+        ) from error
+    sync_folder(parent or ".", disk)
+    return True
+
+
+def sync_folder(path: str, disk: Disk = DISK) -> None:
+    """Make the names in *path* durable.  Not known on Windows, where this does nothing."""
+    if sys.platform == "win32":
+        return
+    fd = disk.open(path, os.O_RDONLY | _DIRECTORY)
+    try:
+        disk.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        disk.close(fd)
+
+
+def write_all(fd: int, data: bytes, disk: Disk = DISK) -> None:
+    """Write all of *data*: a nearly full disk takes a part and reports no error."""
+    view = memoryview(data)
+    while view:
+        view = view[disk.write(fd, bytes(view[: 1 << 20])) :]
+
+
+def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
+    """Put a new file *path* in place, durable and complete or not at all.
+
+    An existing one is replaced.  Raises OSError.
+    """
+    folder = os.path.dirname(path)  # noqa: PTH120
+    temporary = _temporary_name(path)
+    try:
+        fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
+        try:
+            write_all(fd, data, disk)
+            disk.chmod(fd, mode)
+            disk.fsync(fd)
+        finally:
+            disk.close(fd)
+        disk.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            disk.unlink(temporary)
+        raise
+    sync_folder(folder, disk)
+
+
+def _temporary_name(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")  # noqa: PTH118
+
+
+def remove_litter(path: str, disk: Disk = DISK) -> None:
+    """Remove what an interrupted run left beside *path*: temporary files of ours, nothing else."""
+    folder, name = os.path.split(path)
+    prefix = f".{name}.qs-"
+    try:
+        names = disk.listdir(folder or ".")
+    except OSError:
+        return
+    for entry in names:
+        suffix = entry[len(prefix) :]
+        if (
+            not entry.startswith(prefix)
+            or len(suffix) != 8
+            or not set(suffix) <= set("0123456789abcdef")
+        ):
+            continue
+        litter = os.path.join(folder, entry)  # noqa: PTH118
+        with contextlib.suppress(OSError):
+            status = disk.lstat(litter)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and _ours(status):
+                disk.unlink(litter)
+
+
+def replace(
+    path: str,
+    data: bytes,
+    *,
+    expected: bytes | None,
+    verify: Callable[[str], None],
+    mode: int | None = None,
+    disk: Disk = DISK,
+) -> None:
+    """Make *data* the content of the file *path*, in one step, durably.
+
+    *expected* is what must stand there at the last moment before (None: no file); otherwise
+    TargetChanged is raised and nothing is changed.  *verify* is given the path of the complete
+    new file before it goes live, and raises to refuse it.  Mode, owner and extended attributes of
+    the old file are kept; a new file gets *mode* (0644 by default).
+    """
+    temporary = _temporary_name(path)
+    swapped = False
+    try:
+        with _uninterrupted():
+            old = _status(path, disk)
+            fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
+            try:
+                write_all(fd, data, disk)
+                _keep_metadata(path, old, mode, fd, disk)
+                disk.fsync(fd)
+            finally:
+                disk.close(fd)
+            verify(temporary)
+            _compare(path, expected, disk)
+            _rename(temporary, path, data, disk)
+            swapped = True
+            sync_folder(os.path.dirname(path) or ".", disk)  # noqa: PTH120
+            if read(path, disk) != data:
+                raise ChangedUnconfirmed(
+                    f"{path} was replaced, but reading it back gave something else",
+                    why="another program wrote it in the same moment, or the disk is failing",
+                    fix=("qs-certs check", "qs-certs history"),
+                )
+    except OSError as error:
+        if swapped:
+            raise _unconfirmed(path, error) from error
+        raise CouldNotWrite(
+            f"cannot write {path}; nothing was changed",
+            why=reason(error),
+            fix=_fix_of(error, path),
+        ) from error
+    finally:
+        if not swapped:
+            with contextlib.suppress(OSError):
+                disk.unlink(temporary)
+
+
+def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
+    """Remove the file *path*, durably.  *expected* is as in `replace`."""
+    removed = False
+    try:
+        with _uninterrupted():
+            _compare(path, expected, disk)
+            disk.unlink(path)
+            removed = True
+            sync_folder(os.path.dirname(path) or ".", disk)  # noqa: PTH120
+    except OSError as error:
+        if removed:
+            raise _unconfirmed(path, error) from error
+        raise CouldNotWrite(
+            f"cannot remove {path}; nothing was changed",
+            why=reason(error),
+            fix=_fix_of(error, path),
+        ) from error
+
+
+def remove_folder_if_empty(path: str, disk: Disk = DISK) -> None:
+    """Remove the folder *path* where it is empty; otherwise leave it."""
+    with contextlib.suppress(OSError):
+        disk.rmdir(path)
+
+
+def _status(path: str, disk: Disk) -> os.stat_result | None:
+    try:
+        return disk.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _keep_metadata(
+    path: str, old: os.stat_result | None, mode: int | None, fd: int, disk: Disk
+) -> None:
+    """Give the new file what the old one had: owner, extended attributes, mode, in this order.
+
+    A change of owner clears bits of the mode, and an ACL changes what the mode's group bits mean.
+    """
+    if old is None:
+        disk.chmod(fd, NEW_FILE_MODE if mode is None else mode)
+        return
+    if sys.platform != "win32":
+        now = disk.fstat(fd)
+        if (old.st_uid, old.st_gid) != (now.st_uid, now.st_gid):
+            try:
+                disk.chown(fd, old.st_uid, old.st_gid)
+            except PermissionError:
+                # Not root: the file becomes ours, as it must to be of use to libpq.  The group
+                # can still be kept where we are a member of it.
+                with contextlib.suppress(PermissionError):
+                    disk.chown(fd, -1, old.st_gid)
+    try:
+        attributes = disk.attributes(path)
+    except OSError:
+        attributes = {}  # a file system without extended attributes
+    for name, value in attributes.items():
+        with contextlib.suppress(OSError):  # security.* needs rights that we may not have
+            disk.set_attribute(fd, name, value)
+    disk.chmod(fd, stat.S_IMODE(old.st_mode))
+
+
+def _compare(path: str, expected: bytes | None, disk: Disk) -> None:
+    """Raise TargetChanged where *path* is no longer what the plan read."""
+    if read(path, disk) != expected:
+        raise TargetChanged(
+            f"{path} was changed by another program meanwhile; nothing was changed by us",
+            fix=("run the same command again",),
+        )
+
+
+def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:
+    """The swap.  Asked again on Windows while another program holds the target open.
+
+    A virus scanner or a BI tool that has the file open makes Windows refuse with error 5 or 32.
+    NFS can report a rename that did happen as an error (a lost reply), so the content decides.
+    """
+    pause = 0.01
+    end = time.monotonic() + RENAME_PATIENCE
+    while True:
+        try:
+            disk.rename(temporary, path)
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) in (5, 32, 33) and time.monotonic() < end:
+                time.sleep(pause)
+                pause = min(pause * 2, 0.5)
+                continue
+            with contextlib.suppress(CouldNotRead, TargetRefused, OSError):
+                if _status(temporary, disk) is None and read(path, disk) == data:
+                    return
+            raise
+
+
+def _unconfirmed(path: str, error: OSError) -> ChangedUnconfirmed:
+    return ChangedUnconfirmed(
+        f"{path} has the new content, but it is not known to survive a power cut",
+        why=reason(error),
+        fix=("qs-certs check", "look at the disk and the system's log"),
+    )
+
+
+def _fix_of(error: OSError, path: str) -> tuple[str, ...]:
+    """What a person can do about *error*."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return ("free some space, then run the same command again",)
+        case errno.EROFS:
+            return (f"the file system of {path} is read-only: remount it, or use --target",)
+        case errno.EBUSY:
+            return (f"{path} is a mounted file: change it outside the container, or use --target",)
+        case errno.EPERM if os.path.exists(path):  # noqa: PTH110
+            return (f"{path} or its folder may be marked immutable: lsattr -d {path}",)
+        case errno.EACCES | errno.EPERM:
+            folder = os.path.dirname(path) or "."  # noqa: PTH120
+            if sys.platform == "win32":
+                return (f"close the programs that have {path} open, and look at its rights",)
+            return (
+                f"look at owner and rights: ls -la {folder}",
+                "do not use sudo for your own file",
+            )
+        case _:
+            return ()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C and termination, so that what is reported matches what was done.
+
+    The file is safe without this; only the message would not be.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def locked(path: str, *, timeout: float, disk: Disk = DISK) -> Iterator[None]:
+    """Hold the lock file *path*, waiting at most *timeout* seconds.
+
+    The file names its holder, is never removed (removing a held lock gives it two holders), and
+    is free again the moment its holder dies.  Raises LockTimeout.
+    """
+    fd = disk.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW)
+    try:
+        end = time.monotonic() + timeout
+        pause = 0.005
+        while not disk.lock(fd):
+            if time.monotonic() >= end:
+                holder = disk.read(fd, 200).decode("ascii", "replace").strip() or "unknown"
+                raise LockTimeout(
+                    f"another qs-certs is at work on this user's files ({holder})",
+                    why=f"waited {timeout:g} s for {path}",
+                    fix=("run the same command again when it has finished",),
+                )
+            # Many waiters must not wake in step.
+            time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+            pause = min(pause * 1.5, 0.1)
+        disk.truncate(fd, 0)
+        write_all(
+            fd,
+            f"process {os.getpid()} since {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n".encode(),
+            disk,
+        )
+        yield
+    finally:
+        disk.close(fd)

@@ -1,0 +1,129 @@
+"""Where libpq looks for its files: functions of (system, environment, home), nothing else.
+
+*system* is Python's `sys.platform`; *home* is the home folder of the password database; *roaming*
+is the roaming AppData folder as the Windows shell names it, which is what libpq asks (never the
+APPDATA variable).  All three systems can be asked on any one of them.
+"""
+
+from __future__ import annotations
+
+import ntpath
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# libpq:libpq-int.h ROOT_CERT_FILE, ROOT_CRL_FILE, USER_CERT_FILE, USER_KEY_FILE
+ROOT_FILE = "root.crt"
+ROOT_CRL = "root.crl"
+CLIENT_CERTIFICATE = "postgresql.crt"
+CLIENT_KEY = "postgresql.key"
+DEDICATED_FILE = "qs-root.crt"
+"""Our own neighbour of root.crt, which libpq reads only where it is told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What libpq's search depends on."""
+
+    system: str
+    env: Mapping[str, str]
+    home: str | None
+    """The home of the password database; None where the user has no entry there."""
+    roaming: str | None = None
+    """Windows: the roaming AppData folder, from the shell API."""
+
+    def join(self, *parts: str) -> str:
+        return ntpath.join(*parts) if self.system == "win32" else posixpath.join(*parts)
+
+    @property
+    def home_folder(self) -> str | None:
+        """`$HOME` if it is set and not empty, else the password database's.
+
+        libpq:fe-connect.c pqGetHomeDirectory, 15 and newer.  Before 15 HOME was ignored.
+        """
+        return self.env.get("HOME") or self.home
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of root.crt and its siblings, or None where libpq would find no home.
+
+        libpq:fe-connect.c pqGetHomeDirectory: on Windows `<roaming>\\postgresql`, elsewhere
+        `<home>/.postgresql`.
+        """
+        if self.system == "win32":
+            return None if self.roaming is None else self.join(self.roaming, "postgresql")
+        return None if self.home_folder is None else self.join(self.home_folder, ".postgresql")
+
+    @property
+    def root_file(self) -> str | None:
+        """libpq's default root file."""
+        return None if self.folder is None else self.join(self.folder, ROOT_FILE)
+
+    def beside_root_file(self, name: str) -> str | None:
+        return None if self.folder is None else self.join(self.folder, name)
+
+    @property
+    def user_service_file(self) -> str | None:
+        """libpq:fe-connect.c parseServiceInfo: $PGSERVICEFILE, else `.pg_service.conf` in the
+        home folder (Windows: in the postgresql folder)."""
+        if named := self.env.get("PGSERVICEFILE"):
+            return named
+        folder = self.folder if self.system == "win32" else self.home_folder
+        return None if folder is None else self.join(folder, ".pg_service.conf")
+
+    @property
+    def system_service_files(self) -> tuple[str, ...]:
+        """libpq:fe-connect.c parseServiceInfo: `$PGSYSCONFDIR/pg_service.conf`, else the one in
+        the folder that was set when libpq was built, which only that libpq knows: the places
+        that the usual packages were built with."""
+        if folder := self.env.get("PGSYSCONFDIR"):
+            return (self.join(folder, "pg_service.conf"),)
+        if self.system == "win32":
+            return ()
+        folders = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc"]
+        if self.system == "darwin":
+            folders = ["/opt/homebrew/etc/postgresql", "/usr/local/etc/postgresql", "/etc"]
+        return tuple(posixpath.join(folder, "pg_service.conf") for folder in folders)
+
+    @property
+    def password_file(self) -> str | None:
+        """libpq:fe-connect.c: $PGPASSFILE, else `~/.pgpass`, Windows `<folder>\\pgpass.conf`."""
+        if named := self.env.get("PGPASSFILE"):
+            return named
+        if self.system == "win32":
+            return self.beside_root_file("pgpass.conf")
+        return None if self.home_folder is None else self.join(self.home_folder, ".pgpass")
+
+    @property
+    def misplaced(self) -> tuple[str, ...]:
+        """Files that people make by mistake, and that libpq never reads.
+
+        The places come from published instructions: a folder without its dot, `.postgres`, the
+        other system's folder, an extension that a file manager hides.
+        """
+        if self.folder is None:
+            return ()
+        found: list[str] = []
+        if self.system == "win32":
+            assert self.roaming is not None
+            profile = self.env.get("USERPROFILE")
+            homes = [self.roaming, *([profile] if profile else [])]
+            folders = [self.join(home, name) for home in homes for name in (".postgresql",)]
+            folders += [self.join(self.roaming, ".postgres"), self.join(self.roaming, "postgres")]
+        else:
+            assert self.home_folder is not None
+            folders = [self.join(self.home_folder, name) for name in ("postgresql", ".postgres")]
+        found += [self.join(folder, ROOT_FILE) for folder in folders]
+        found += [
+            self.join(self.folder, name)
+            for name in (
+                "root.crt.txt",
+                "root.crt.pem",
+                "root.crt.crt",
+                "root.pem",
+                "root.cer",
+                "DigiCertGlobalRootG2.crt.pem",
+                "DigiCertGlobalRootG2.crt",
+            )
+        ]
+        return tuple(found)
