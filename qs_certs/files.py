@@ -83,19 +83,19 @@ class Disk:
         return os.readlink(path)
 
     def rename(self, source: str, target: str) -> None:
-        os.replace(source, target)  # noqa: PTH105 - system calls are named as such here
+        os.replace(source, target)
 
     def unlink(self, path: str) -> None:
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path)
 
     def mkdir(self, path: str, mode: int) -> None:
-        os.mkdir(path, mode)  # noqa: PTH102
+        os.mkdir(path, mode)
 
     def rmdir(self, path: str) -> None:
-        os.rmdir(path)  # noqa: PTH106
+        os.rmdir(path)
 
     def listdir(self, path: str) -> list[str]:
-        return os.listdir(path)  # noqa: PTH208
+        return os.listdir(path)
 
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
@@ -168,13 +168,13 @@ def resolve(path: str, disk: Disk = DISK) -> str:
                     fix=(f"change {current} as its owner", "or name another file with --target"),
                 )
             return current
-        current = os.path.join(os.path.dirname(current), disk.readlink(current))  # noqa: PTH118, PTH120
+        current = os.path.join(os.path.dirname(current), disk.readlink(current))
     else:
         raise TargetRefused(
             f"{path} leads through more than {MAXIMUM_LINKS} symbolic links",
             fix=("name the file itself with --target",),
         )
-    if current != path and not os.path.isdir(os.path.dirname(current)):  # noqa: PTH112, PTH120
+    if current != path and not os.path.isdir(os.path.dirname(current)):
         raise TargetRefused(
             f"{path} is a link to {current}, whose folder does not exist",
             why="libpq sees such a link as no file at all",
@@ -198,7 +198,7 @@ def read(path: str, disk: Disk = DISK) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if os.path.isdir(path):  # noqa: PTH112 - Windows reports a folder as "permission denied"
+        if os.path.isdir(path):  # Windows reports a folder as "permission denied"
             raise _refused(path, "a folder") from error
         if error.errno in (errno.ENXIO, errno.ENODEV):
             raise _refused(path, "a socket or a device") from error
@@ -245,15 +245,15 @@ def mode_of(path: str, disk: Disk = DISK) -> int | None:
 
 def make_folder(path: str, disk: Disk = DISK) -> bool:
     """Make the folder *path* (0700) and what leads to it, durably; False where it was there."""
-    if os.path.isdir(path):  # noqa: PTH112
+    if os.path.isdir(path):
         return False
-    parent = os.path.dirname(path)  # noqa: PTH120
+    parent = os.path.dirname(path)
     if parent and parent != path:
         make_folder(parent, disk)
     try:
         disk.mkdir(path, NEW_FOLDER_MODE)
     except FileExistsError:
-        if os.path.isdir(path):  # noqa: PTH112 - somebody else made it at the same moment
+        if os.path.isdir(path):  # somebody else made it at the same moment
             return False
         raise CouldNotWrite(
             f"cannot make the folder {path}",
@@ -294,7 +294,7 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
 
     An existing one is replaced.  Raises OSError.
     """
-    folder = os.path.dirname(path)  # noqa: PTH120
+    folder = os.path.dirname(path)
     temporary = _temporary_name(path)
     try:
         fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
@@ -314,7 +314,7 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
 
 def _temporary_name(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")  # noqa: PTH118
+    return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")
 
 
 def remove_litter(path: str, disk: Disk = DISK) -> None:
@@ -333,7 +333,7 @@ def remove_litter(path: str, disk: Disk = DISK) -> None:
             or not set(suffix) <= set("0123456789abcdef")
         ):
             continue
-        litter = os.path.join(folder, entry)  # noqa: PTH118
+        litter = os.path.join(folder, entry)
         with contextlib.suppress(OSError):
             status = disk.lstat(litter)
             if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and _ours(status):
@@ -372,7 +372,7 @@ def replace(
             _compare(path, expected, disk)
             _rename(temporary, path, data, disk)
             swapped = True
-            sync_folder(os.path.dirname(path) or ".", disk)  # noqa: PTH120
+            sync_folder(os.path.dirname(path) or ".", disk)
             if read(path, disk) != data:
                 raise ChangedUnconfirmed(
                     f"{path} was replaced, but reading it back gave something else",
@@ -401,7 +401,7 @@ def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
             _compare(path, expected, disk)
             disk.unlink(path)
             removed = True
-            sync_folder(os.path.dirname(path) or ".", disk)  # noqa: PTH120
+            sync_folder(os.path.dirname(path) or ".", disk)
     except OSError as error:
         if removed:
             raise _unconfirmed(path, error) from error
@@ -504,10 +504,10 @@ def _fix_of(error: OSError, path: str) -> tuple[str, ...]:
             return (f"the file system of {path} is read-only: remount it, or use --target",)
         case errno.EBUSY:
             return (f"{path} is a mounted file: change it outside the container, or use --target",)
-        case errno.EPERM if os.path.exists(path):  # noqa: PTH110
+        case errno.EPERM if os.path.exists(path):
             return (f"{path} or its folder may be marked immutable: lsattr -d {path}",)
         case errno.EACCES | errno.EPERM:
-            folder = os.path.dirname(path) or "."  # noqa: PTH120
+            folder = os.path.dirname(path) or "."
             if sys.platform == "win32":
                 return (f"close the programs that have {path} open, and look at its rights",)
             return (

@@ -47,8 +47,8 @@ class Surroundings:
     def folder(self) -> str | None:
         """The folder of root.crt and its siblings, or None where libpq would find no home.
 
-        libpq:fe-connect.c pqGetHomeDirectory: on Windows `<roaming>\\postgresql`, elsewhere
-        `<home>/.postgresql`.
+        libpq:fe-connect.c pqGetHomeDirectory: on Windows postgresql under the roaming folder,
+        elsewhere `.postgresql` in the home folder.
         """
         if self.system == "win32":
             return None if self.roaming is None else self.join(self.roaming, "postgresql")
@@ -87,7 +87,7 @@ class Surroundings:
 
     @property
     def password_file(self) -> str | None:
-        """libpq:fe-connect.c: $PGPASSFILE, else `~/.pgpass`, Windows `<folder>\\pgpass.conf`."""
+        """libpq:fe-connect.c: $PGPASSFILE, else `~/.pgpass`, on Windows pgpass.conf in that folder."""
         if named := self.env.get("PGPASSFILE"):
             return named
         if self.system == "win32":
@@ -105,14 +105,13 @@ class Surroundings:
             return ()
         found: list[str] = []
         if self.system == "win32":
-            assert self.roaming is not None
+            roaming = self.roaming or ""
             profile = self.env.get("USERPROFILE")
-            homes = [self.roaming, *([profile] if profile else [])]
-            folders = [self.join(home, name) for home in homes for name in (".postgresql",)]
-            folders += [self.join(self.roaming, ".postgres"), self.join(self.roaming, "postgres")]
+            folders = [self.join(home, ".postgresql") for home in (roaming, profile) if home]
+            folders += [self.join(roaming, name) for name in (".postgres", "postgres")]
         else:
-            assert self.home_folder is not None
-            folders = [self.join(self.home_folder, name) for name in ("postgresql", ".postgres")]
+            home = self.home_folder or ""
+            folders = [self.join(home, name) for name in ("postgresql", ".postgres")]
         found += [self.join(folder, ROOT_FILE) for folder in folders]
         found += [
             self.join(self.folder, name)
