@@ -1,0 +1,541 @@
+"""Plan and apply: install, remove, rollback.
+
+A plan is made from bytes by pure functions, shown as it is by `--dry-run`, and applied under the
+store's lock only while the target still holds what the plan was made from.  No lock is ever held
+across a download.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qs_certs import accounts, bundle, catalogue, files, openssl
+from qs_certs.accounts import Account
+from qs_certs.errors import (
+    ChangedUnconfirmed,
+    CouldNotRead,
+    CouldNotWrite,
+    QsCertsError,
+    TargetChanged,
+    TargetDamaged,
+    WrongUsage,
+)
+from qs_certs.files import DISK, Disk
+from qs_certs.results import ChangeReport, Finding, Source, TargetResult
+from qs_certs.store import Entry, Session, Store, digest
+
+ATTEMPTS = 3
+"""How often a change is planned again when somebody else changed the target meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file that a command works on.  *account* is None for this process's own user."""
+
+    path: str
+    account: Account | None = None
+
+    @property
+    def user(self) -> str | None:
+        return None if self.account is None else self.account.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command would make of one target.  None is "no file"."""
+
+    before: bytes | None
+    after: bytes | None
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
+    mode: int | None = None
+    """The mode of a file that has to be made anew; None: the usual one."""
+    remove_folder: bool = False
+    """The folder was made by us, and goes with the file where it is empty."""
+
+    @property
+    def changes(self) -> bool:
+        return self.before != self.after
+
+
+Judge = Callable[[bytes | None, Sequence[Entry]], Plan]
+"""Makes a plan from the target's content and its history, oldest first."""
+
+
+# --- plans: bytes in, plan out ------------------------------------------------------------------
+
+
+def name_of(sha256: str) -> str:
+    """A root's catalogue name, or its fingerprint where the catalogue has none."""
+    root = catalogue.by_fingerprint(sha256)
+    return sha256 if root is None else root.name
+
+
+def _names(fingerprints: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name_of(each) for each in fingerprints))
+
+
+def holds(content: bytes | None, fingerprints: Iterable[str]) -> bool:
+    """Whether libpq would find all these certificates in *content*, and load it."""
+    if content is None:
+        return False
+    parsed = bundle.parse(content)
+    return parsed.problem is None and set(fingerprints) <= set(parsed.trusted)
+
+
+def plan_install(
+    before: bytes | None, roots: Mapping[str, bytes], path: str, *, repair: bool
+) -> Plan:
+    """Merge *roots* (fingerprint to DER) into *before*.
+
+    Raises TargetDamaged, naming block and line, where that would mean dropping something.
+    """
+    ders = tuple(roots.values())
+    merged = bundle.merge(before, ders, repair=repair)
+    if not merged.damage and openssl.load_bytes(merged.data).error is not None:
+        # Deeper than the PEM layer: ask OpenSSL about each certificate.
+        blocks = bundle.parse(before or b"").blocks
+        refused = frozenset(
+            block.number
+            for block in blocks
+            if block.der is not None and not openssl.acceptable(block.der)
+        )
+        merged = bundle.merge(before, ders, repair=repair, refused=refused)
+    if merged.damage:
+        first = merged.damage[0]
+        others = f" (and {len(merged.damage) - 1} more)" if len(merged.damage) > 1 else ""
+        raise TargetDamaged(
+            f"{path} is damaged at line {first.line}, block {first.number}{others}; "
+            "nothing was changed",
+            why=f"{first.reason}; libpq refuses the whole file because of it, and mending it "
+            "means dropping what cannot be read",
+            fix=("qs-certs install --repair",),
+        )
+    _prove_loads(merged.data, path)
+    return Plan(before, merged.data, _names(merged.added), (), merged.repaired)
+
+
+def _prove_loads(content: bytes, path: str) -> None:
+    """OpenSSL has the last word on what libpq will load."""
+    loaded = openssl.load_bytes(content)
+    expected = len(set(bundle.parse(content).fingerprints))
+    if loaded.error is not None or loaded.certificates != expected:
+        raise TargetDamaged(
+            f"{path} would not load after the change; nothing was changed",
+            why=loaded.error
+            or f"OpenSSL sees {loaded.certificates} of its {expected} certificates",
+            fix=("qs-certs list", "qs-certs install --dedicated"),
+        )
+
+
+def plan_replace(before: bytes | None, roots: Mapping[str, bytes]) -> Plan:
+    """Exactly *roots*, whatever was there."""
+    old = () if before is None else bundle.parse(before).fingerprints
+    if before is not None and sorted(old) == sorted(roots) and holds(before, roots):
+        return Plan(before, before)
+    return Plan(
+        before,
+        bundle.replacement(tuple(roots.values())),
+        _names(each for each in roots if each not in old),
+        _names(each for each in old if each not in roots),
+    )
+
+
+def plan_remove(before: bytes | None, fingerprints: Iterable[str], earlier: bytes | None) -> Plan:
+    """Take certificates out.  *earlier* is the content before the newest change that added one.
+
+    A file of which nothing is left is removed: as an empty one it would make every TLS
+    connection of this user fail, or silently go plaintext with `prefer`.
+    """
+    if before is None:
+        return Plan(None, None)
+    removed = bundle.remove(before, fingerprints, before=earlier)
+    after: bytes | None = removed.data
+    if removed.removed and not removed.data.strip() and removed.data != earlier:
+        after = None
+    return Plan(before, after, (), _names(removed.removed), remove_folder=after is None)
+
+
+def plan_rollback(
+    before: bytes | None,
+    history: Sequence[Entry],
+    content: Callable[[str | None], bytes | None],
+    path: str,
+    *,
+    identity: int | None,
+    force: bool,
+) -> Plan:
+    """Undo the newest change whose result the target still holds, or go back before *identity*.
+
+    Raises TargetChanged where the target holds something that no change of ours made, unless
+    *force* is given; WrongUsage for an unknown change; StoreTampered for a damaged content.
+    """
+    if identity is not None and all(entry.change.id != identity for entry in history):
+        raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
+    if not history:
+        return Plan(before, before)
+    now = None if before is None else digest(before)
+    undone = next((entry for entry in reversed(history) if entry.change.after == now), None)
+    if undone is None and not force:
+        expected = content(history[-1].change.after)
+        raise _Drift(
+            f"{path} was changed by somebody else since; nothing was changed",
+            why="a rollback would undo that change too",
+            fix=(
+                "qs-certs remove   # takes out only the roots that qs-certs added",
+                "qs-certs rollback --force   # keeps the present content in the store first",
+            ),
+            diff=diff(expected, before, path),
+        )
+    if identity is not None:
+        chosen = next(entry for entry in history if entry.change.id == identity)
+    else:
+        chosen = undone or history[-1]
+    after = content(chosen.change.before)
+    old = set() if before is None else set(bundle.parse(before).fingerprints)
+    new = set() if after is None else set(bundle.parse(after).fingerprints)
+    return Plan(
+        before,
+        after,
+        _names(sorted(new - old)),
+        _names(sorted(old - new)),
+        mode=chosen.mode,
+        remove_folder=after is None and any(entry.made_folder for entry in history),
+    )
+
+
+class _Drift(TargetChanged):
+    """TargetChanged with the difference that somebody else made."""
+
+    def __init__(
+        self, message: str, *, why: str | None, fix: tuple[str, ...], diff: str = ""
+    ) -> None:
+        super().__init__(message, why=why, fix=fix)
+        self.diff = diff
+
+
+def diff(before: bytes | None, after: bytes | None, path: str) -> str:
+    """A unified diff; only the part between the common beginning and end is compared, so that
+    its cost does not depend on how long the file is."""
+    if before == after:
+        return ""
+    old, new = _lines(before), _lines(after)
+    context = 3
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    end = 0
+    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+        end += 1
+    skip = max(0, start - context)
+    keep = max(0, end - context)
+    lines = difflib.unified_diff(
+        old[skip : len(old) - keep],
+        new[skip : len(new) - keep],
+        "/dev/null" if before is None else path,
+        "/dev/null" if after is None else path,
+    )
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        for line in _shifted(lines, skip)
+    )
+
+
+def _lines(content: bytes | None) -> list[str]:
+    return (content or b"").decode("utf-8", "backslashreplace").splitlines(keepends=True)
+
+
+def _shifted(lines: Iterable[str], by: int) -> Iterable[str]:
+    """Hunk headers with the line numbers of the whole file."""
+    for line in lines:
+        if line.startswith("@@ ") and by:
+            old, new = line.split()[1:3]
+            yield f"@@ {_moved(old, by)} {_moved(new, by)} @@\n"
+        else:
+            yield line
+
+
+def _moved(span: str, by: int) -> str:
+    first, _, count = span[1:].partition(",")
+    return f"{span[0]}{int(first) + by}" + (f",{count}" if count else "")
+
+
+# --- apply --------------------------------------------------------------------------------------
+
+
+def change(
+    target: Target,
+    command: str,
+    judge: Judge,
+    *,
+    dry_run: bool = False,
+    source: Source | None = None,
+    disk: Disk = DISK,
+) -> TargetResult:
+    """Carry out what *judge* makes of *target*, with the rights of its account; never raises a
+    QsCertsError: the result holds it, so that one target's failure does not stop the others."""
+    path = os.path.abspath(target.path)  # noqa: PTH100 - a link stays a link
+    try:
+        result = accounts.run_as(
+            target.account, lambda: _change(path, command, judge, dry_run=dry_run, disk=disk)
+        )
+    except _Drift as error:
+        return TargetResult(path, target.user, "failed", diff=error.diff, error=error)
+    except QsCertsError as error:
+        return TargetResult(path, target.user, "failed", error=error)
+    used = source if result.added and result.status in ("changed", "would-change") else None
+    return replace(result, user=target.user, source=used)
+
+
+def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk) -> TargetResult:
+    store = Store(accounts.store_folder(), disk)
+    real = files.resolve(path, disk)
+    before = files.read(real, disk)
+    plan = judge(before, store.changes(path))
+    if not plan.changes:
+        return TargetResult(path, None, "unchanged")
+    if dry_run:
+        return _result(path, "would-change", plan)
+    with store.writing() as session:
+        for attempt in range(ATTEMPTS):
+            real = files.resolve(path, disk)
+            found = files.read(real, disk)
+            if found != plan.before or attempt:
+                plan = judge(found, store.changes(path))
+            if not plan.changes:
+                return TargetResult(path, None, "unchanged")
+            try:
+                entry = _apply(path, real, command, plan, session, disk)
+            except TargetChanged:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return replace(_result(path, "changed", plan), change_id=entry.change.id)
+    raise AssertionError("unreachable")
+
+
+def _result(path: str, status: str, plan: Plan) -> TargetResult:
+    return TargetResult(
+        path,
+        None,
+        "changed" if status == "changed" else "would-change",
+        added=plan.added,
+        removed=plan.removed,
+        repaired=plan.repaired,
+        diff=diff(plan.before, plan.after, path),
+        created=plan.before is None,
+    )
+
+
+def _apply(path: str, real: str, command: str, plan: Plan, session: Session, disk: Disk) -> Entry:
+    """Record, then touch.  Raises a CouldNotWrite; only ChangedUnconfirmed means "changed"."""
+    folder = os.path.dirname(real)  # noqa: PTH120
+    files.remove_litter(real, disk)
+    entry = session.record(
+        command=command,
+        target=path,
+        before=plan.before,
+        after=plan.after,
+        added=plan.added,
+        removed=plan.removed,
+        mode=files.mode_of(real, disk),
+        made_folder=not os.path.isdir(folder),  # noqa: PTH112
+    )
+    try:
+        _touch(real, folder, plan, disk)
+    except ChangedUnconfirmed:
+        with contextlib.suppress(OSError):
+            session.done(entry)
+        raise
+    except (CouldNotWrite, CouldNotRead):
+        if entry.made_folder:
+            files.remove_folder_if_empty(folder, disk)
+        with contextlib.suppress(OSError):  # the next run settles it
+            session.void(entry)
+        raise
+    try:
+        session.done(entry)
+    except OSError as error:
+        raise ChangedUnconfirmed(
+            f"{path} has the new content, but the store could not note that",
+            why=files.reason(error),
+            fix=("qs-certs history   # the next change settles it",),
+        ) from error
+    return entry
+
+
+def _touch(real: str, folder: str, plan: Plan, disk: Disk) -> None:
+    if plan.after is None:
+        files.remove(real, expected=plan.before or b"", disk=disk)
+        if plan.remove_folder:
+            files.remove_folder_if_empty(folder, disk)
+        return
+    files.make_folder(folder, disk)
+    files.replace(
+        real,
+        plan.after,
+        expected=plan.before,
+        verify=_verifier(plan),
+        mode=plan.mode,
+        disk=disk,
+    )
+
+
+def _verifier(plan: Plan) -> Callable[[str], None]:
+    """What the complete new file must pass before it goes live: roots that were added load."""
+
+    def verify(path: str) -> None:
+        if not plan.added:
+            return
+        loaded = openssl.load(path)
+        if loaded.error is not None:
+            raise CouldNotWrite(
+                "the new file does not load, so it was not put in place", why=loaded.error
+            )
+
+    return verify
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A root to install: its fingerprint, and where to get it when a target lacks it."""
+
+    sha256: str
+    fetch: Callable[[], tuple[bytes, Source, str | None]]
+    """Returns DER, source, and a warning where the source is not the one that was asked for."""
+
+
+def install(
+    targets: Sequence[Target],
+    wanted: Sequence[Wanted],
+    *,
+    replace_all: bool = False,
+    repair: bool = False,
+    dry_run: bool = False,
+    findings: tuple[Finding, ...] = (),
+    disk: Disk = DISK,
+) -> ChangeReport:
+    """Make every target hold the wanted roots.
+
+    Nothing is fetched where every target already holds them and loads.  Raises what fetching
+    raises (CouldNotFetch, IntegrityError): then no target was touched.
+    """
+    fingerprints = tuple(each.sha256 for each in wanted)
+    done: dict[int, TargetResult] = {}
+    for index, target in enumerate(targets):
+        result = _already(target, fingerprints, replace_all=replace_all, repair=repair, disk=disk)
+        if result is not None:
+            done[index] = result
+    roots: dict[str, bytes] = {}
+    source: Source | None = None
+    warnings: list[Finding] = []
+    if len(done) < len(targets):
+        for each in wanted:
+            der, source, warning = each.fetch()
+            roots[each.sha256] = der
+            if warning is not None:
+                warnings.append(Finding("could-not-download", "warning", warning))
+
+    def judge_for(path: str) -> Judge:
+        if replace_all:
+            return lambda before, _: plan_replace(before, roots)
+        return lambda before, _: plan_install(before, roots, path, repair=repair)
+
+    results = tuple(
+        done.get(index)
+        or change(
+            target, "install", judge_for(target.path), dry_run=dry_run, source=source, disk=disk
+        )
+        for index, target in enumerate(targets)
+    )
+    return ChangeReport("install", results, (*findings, *warnings))
+
+
+def _already(
+    target: Target, fingerprints: tuple[str, ...], *, replace_all: bool, repair: bool, disk: Disk
+) -> TargetResult | None:
+    """The result where there is nothing to do or nothing can be done; None where there is work."""
+    path = os.path.abspath(target.path)  # noqa: PTH100
+
+    def look() -> bool:
+        real = files.resolve(path, disk)
+        content = files.read(real, disk)
+        if not holds(content, fingerprints) or openssl.load(real).error is not None:
+            return False
+        parsed = bundle.parse(content or b"")
+        if repair and bundle.merge(content, (), repair=True).data != content:
+            return False
+        return not replace_all or sorted(set(parsed.fingerprints)) == sorted(fingerprints)
+
+    try:
+        there = accounts.run_as(target.account, look)
+    except QsCertsError as error:
+        return TargetResult(path, target.user, "failed", error=error)
+    return TargetResult(path, target.user, "unchanged") if there else None
+
+
+def remove(
+    targets: Sequence[Target],
+    fingerprints: Sequence[str],
+    *,
+    dry_run: bool = False,
+    disk: Disk = DISK,
+) -> ChangeReport:
+    """Take roots out of every target again."""
+
+    def judge(before: bytes | None, history: Sequence[Entry]) -> Plan:
+        names = _names(fingerprints)
+        adding = next(
+            (entry for entry in reversed(history) if set(entry.change.added) & set(names)), None
+        )
+        earlier = None
+        if adding is not None and adding.change.before is not None:
+            with contextlib.suppress(QsCertsError):  # without it one newline may stay behind
+                earlier = Store(accounts.store_folder(), disk).content(adding.change.before)
+        plan = plan_remove(before, fingerprints, earlier)
+        made = any(entry.made_folder for entry in history)
+        return replace(plan, remove_folder=plan.remove_folder and made)
+
+    results = tuple(
+        change(target, "remove", judge, dry_run=dry_run, disk=disk) for target in targets
+    )
+    return ChangeReport("remove", results)
+
+
+def rollback(
+    targets: Sequence[Target],
+    *,
+    identity: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    disk: Disk = DISK,
+) -> ChangeReport:
+    """Undo the last change of every target, or bring back its state before change *identity*."""
+    findings: list[Finding] = []
+
+    def judge_for(path: str) -> Judge:
+        def judge(before: bytes | None, history: Sequence[Entry]) -> Plan:
+            content = Store(accounts.store_folder(), disk).content
+            return plan_rollback(before, history, content, path, identity=identity, force=force)
+
+        return judge
+
+    results = []
+    for target in targets:
+        result = change(target, "rollback", judge_for(target.path), dry_run=dry_run, disk=disk)
+        if result.status == "unchanged":
+            findings.append(
+                Finding(
+                    "nothing-to-roll-back", "ok", f"there is nothing to roll back in {result.path}"
+                )
+            )
+        results.append(result)
+    return ChangeReport("rollback", tuple(results), tuple(findings))

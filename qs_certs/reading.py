@@ -1,0 +1,134 @@
+"""What `list`, `history` and `roots` show.  Nothing here writes, locks or uses the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+
+from qs_certs import accounts, bundle, catalogue, changes, files
+from qs_certs.catalogue import Root
+from qs_certs.changes import Target
+from qs_certs.errors import WrongUsage
+from qs_certs.results import (
+    Finding,
+    HistoryReport,
+    ListedCertificate,
+    ListReport,
+    RootEntry,
+    RootsReport,
+)
+from qs_certs.store import Store
+
+
+def listing(target: Target) -> ListReport:
+    """The certificates that libpq would load from *target*, in their order.
+
+    Raises CouldNotRead and TargetRefused.
+    """
+    path = os.path.abspath(target.path)  # noqa: PTH100 - a link stays a link
+    content = accounts.run_as(target.account, lambda: files.read(files.resolve(path)))
+    if content is None:
+        return ListReport(path, False, ())
+    parsed = bundle.parse(content)
+    listed = []
+    for position, block in enumerate(parsed.certificates, start=1):
+        subject, not_before, not_after = _described(block.der or b"")
+        root = catalogue.by_fingerprint(block.sha256 or "")
+        listed.append(
+            ListedCertificate(
+                position=position,
+                line=block.line,
+                subject=subject,
+                sha256=block.sha256 or "",
+                not_before=not_before,
+                not_after=not_after,
+                root=None if root is None else root.name,
+            )
+        )
+    findings: tuple[Finding, ...] = ()
+    if parsed.problem is not None:
+        findings = (
+            Finding(
+                "root-unloadable",
+                "warning",
+                f"libpq refuses this whole file: line {parsed.problem.line}, "
+                f"block {parsed.problem.number}: {parsed.problem.reason}",
+                ("qs-certs install", "qs-certs install --repair"),
+            ),
+        )
+    return ListReport(path, True, tuple(listed), findings)
+
+
+def _described(der: bytes) -> tuple[str, datetime | None, datetime | None]:
+    """Subject and validity.  OpenSSL accepts certificates that a stricter reader refuses."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        subject = certificate.subject.rfc4514_string()
+        return subject, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except ValueError:
+        return "(cannot be described)", None, None
+
+
+def history(target: Target, identity: int | None = None) -> HistoryReport:
+    """The changes of *target*, oldest first, or one of them as a diff.
+
+    Raises WrongUsage for an unknown change, StoreTampered for a damaged store.
+    """
+    path = os.path.abspath(target.path)  # noqa: PTH100
+
+    def look() -> HistoryReport:
+        store = Store(accounts.store_folder())
+        entries = store.changes(path)
+        if identity is None:
+            return HistoryReport(path, tuple(entry.change for entry in entries))
+        found = [entry.change for entry in entries if entry.change.id == identity]
+        if not found:
+            raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
+        before, after = store.content(found[0].before), store.content(found[0].after)
+        return HistoryReport(path, (found[0],), changes.diff(before, after, path))
+
+    return accounts.run_as(target.account, look)
+
+
+def roots(names: Sequence[str] = (), *, pem: bool = False) -> RootsReport:
+    """The catalogue, or the named roots of it; with *pem* their certificates."""
+    chosen = tuple(named(name) for name in names) or tuple(catalogue.ROOTS.values())
+    text = None
+    if pem:
+        from qs_certs import sources
+
+        text = b"".join(bundle.canonical(sources.embedded(root)) for root in chosen).decode()
+    return RootsReport(tuple(_entry(root) for root in chosen), text)
+
+
+def named(name: str) -> Root:
+    """A root of the catalogue by name or fingerprint.  Raises WrongUsage."""
+    root = catalogue.find(name)
+    if root is None or root.name not in catalogue.ROOTS:
+        raise WrongUsage(
+            f"there is no root {name} in the catalogue",
+            why="it knows " + ", ".join(catalogue.ROOTS),
+            fix=(
+                "qs-certs roots",
+                "another root: qs-certs install --from FILE --sha256 FINGERPRINT",
+            ),
+        )
+    return root
+
+
+def _entry(root: Root) -> RootEntry:
+    return RootEntry(
+        name=root.name,
+        subject=root.subject,
+        sha256=root.sha256,
+        sha1=root.sha1,
+        serial=root.serial,
+        not_before=root.not_before,
+        not_after=root.not_after,
+        distrust_after=root.distrust_after,
+        url=root.url,
+        needed_by=root.needed_by,
+    )

@@ -1,0 +1,481 @@
+"""Results as text, JSON, nagios and intune output: the only place with wording for results.
+
+Every function is pure: it is told whether it may use colour and other marks than ASCII.  Text that
+came from outside (certificate names, paths, a server's words) passes `visible` on its way out.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from qs_certs.errors import QsCertsError
+from qs_certs.results import (
+    ChangeReport,
+    CheckReport,
+    Failure,
+    Finding,
+    HistoryReport,
+    Impact,
+    ListReport,
+    ModeOutcome,
+    RootsReport,
+    ServerReport,
+    TargetResult,
+)
+
+Result = ChangeReport | CheckReport | HistoryReport | ListReport | RootsReport | Failure
+
+SCHEMA = 1
+"""Raised when a key is removed or changes its type; keys may be added freely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What the output may use."""
+
+    colour: bool = False
+    unicode: bool = False
+
+    def mark(self, severity: str) -> str:
+        plain, fancy, colour = {
+            "ok": ("ok", "✓", "32"),
+            "warning": ("!", "!", "33"),
+            "error": ("x", "✗", "31"),
+        }[severity]
+        text = fancy if self.unicode else plain
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.colour else text
+
+    def strong(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
+
+
+def visible(text: str) -> str:
+    r"""*text* with every character that a terminal could obey or hide written as \uXXXX.
+
+    A certificate's name or a file's name may hold escape sequences, bidirectional overrides or
+    zero-width characters.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        code = ord(character)
+        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    return character
+
+
+def time(moment: datetime) -> str:
+    """A moment as JSON has it: ISO 8601 in UTC, to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else time(moment)
+
+
+def _day(moment: datetime | None) -> str:
+    return "?" if moment is None else moment.strftime("%Y-%m-%d")
+
+
+def colons(sha256: str) -> str:
+    """A fingerprint as openssl prints it."""
+    return ":".join(sha256[i : i + 2] for i in range(0, len(sha256), 2)).upper()
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+def as_json(result: Result) -> str:
+    """One document.  ASCII only, so that nothing in it can act on a terminal."""
+    return json.dumps(document(result), indent=2, ensure_ascii=True)
+
+
+def document(result: Result) -> dict[str, object]:
+    """The public shape of *result*; its JSON Schema is in `schemas/`."""
+    body: dict[str, object]
+    match result:
+        case ChangeReport():
+            body = {
+                "status": result.status,
+                "targets": [_target(target) for target in result.targets],
+                "findings": [_finding(each) for each in result.findings],
+                "impact": None
+                if result.impact is None
+                else [_fields(each) for each in result.impact],
+            }
+            command: str = result.command
+        case CheckReport():
+            command = "check"
+            body = {
+                "status": result.status,
+                "root_file": _fields(result.root_file),
+                "roots": [_fields(root) for root in result.roots],
+                "servers": [_fields(server) for server in result.servers],
+                "findings": [_finding(each) for each in result.findings],
+            }
+        case HistoryReport():
+            command = "history"
+            body = {
+                "status": "ok",
+                "target": result.target,
+                "changes": [_fields(change) for change in result.changes],
+                "diff": result.diff,
+                "findings": [_finding(each) for each in result.findings],
+            }
+        case ListReport():
+            command = "list"
+            body = {
+                "status": "ok",
+                "target": result.target,
+                "exists": result.exists,
+                "certificates": [_fields(each) for each in result.certificates],
+                "findings": [_finding(each) for each in result.findings],
+            }
+        case RootsReport():
+            command = "roots"
+            body = {
+                "status": "ok",
+                "roots": [_fields(each) for each in result.roots],
+                "pem": result.pem,
+                "findings": [],
+            }
+        case Failure():
+            command = result.command
+            body = {
+                "status": result.status,
+                "error": _error(result.error),
+                "findings": [_finding(each) for each in result.findings],
+            }
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "exit_code": int(result.exit_code),
+        **body,
+    }
+
+
+def _fields(value: object) -> dict[str, object]:
+    """A frozen value's fields by name; times as text."""
+    names: Sequence[str] = type(value).__dataclass_fields__  # type: ignore[attr-defined]
+    return {name: _plain(getattr(value, name)) for name in names}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return time(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if hasattr(type(value), "__dataclass_fields__"):
+        return _fields(value)
+    return value
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "message": finding.message,
+        "fix": list(finding.fix),
+    }
+
+
+def _error(error: QsCertsError) -> dict[str, object]:
+    return {
+        "code": error.code,
+        "message": error.message,
+        "why": error.why,
+        "fix": list(error.fix),
+    }
+
+
+def _target(target: TargetResult) -> dict[str, object]:
+    return {
+        **_fields(target),
+        "error": None if target.error is None else _error(target.error),
+    }
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def as_text(result: Result, style: Style) -> str:
+    """The answer, for standard output; empty where a command only failed."""
+    match result:
+        case ChangeReport():
+            lines = _change_lines(result, style)
+        case CheckReport():
+            lines = _check_lines(result, style)
+        case HistoryReport():
+            lines = _history_lines(result)
+        case ListReport():
+            lines = _list_lines(result)
+        case RootsReport():
+            lines = _roots_lines(result)
+        case Failure():
+            lines = []
+    return "\n".join(lines)
+
+
+def talk(result: Result) -> tuple[str, ...]:
+    """What goes to standard error beside the answer: warnings, errors and hints."""
+    lines: list[str] = []
+    if isinstance(result, Failure):
+        lines += _error_lines(result.error)
+    if isinstance(result, ChangeReport):
+        for target in result.targets:
+            if target.error is not None:
+                lines += _error_lines(target.error)
+    if not isinstance(result, RootsReport | CheckReport):
+        for finding in result.findings:
+            if finding.severity == "ok":
+                continue
+            lines.append(f"qs-certs: {finding.severity}: {visible(finding.message)}")
+            lines += [f"qs-certs: hint: {visible(fix)}" for fix in finding.fix]
+    return tuple(lines)
+
+
+def _error_lines(error: QsCertsError) -> list[str]:
+    why = f": {error.why}" if error.why else ""
+    return [
+        f"qs-certs: error: {visible(error.message)}{visible(why)}",
+        *(f"qs-certs: hint: {visible(fix)}" for fix in error.fix),
+    ]
+
+
+_SOURCES = {
+    "download": "downloaded, fingerprint verified",
+    "embedded": "the copy that comes with qs-certs",
+    "file": "the given file, fingerprint verified",
+}
+
+
+def _change_lines(report: ChangeReport, style: Style) -> list[str]:
+    lines: list[str] = []
+    for target in report.targets:
+        lines += _target_lines(report.command, target, style)
+    lines += [
+        f"{style.mark('ok')} {visible(finding.message)}"
+        for finding in report.findings
+        if finding.severity == "ok"
+    ]
+    if report.impact is not None:
+        lines += _impact_lines(report.impact, style)
+    return lines
+
+
+def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]:
+    path = visible(target.path)
+    whose = f" (user {visible(target.user)})" if target.user else ""
+    if target.status == "failed":
+        drift = _diff_lines(target.diff)
+        return [f"{style.mark('error')} {path}{whose}: not changed", *drift]
+    if target.status == "unchanged":
+        return [f"{style.mark('ok')} {path}{whose}: nothing to do"]
+    what = [
+        *(f"added {visible(name)}" for name in target.added),
+        *(f"removed {visible(name)}" for name in target.removed),
+        *(f"mended: {visible(mend)}" for mend in target.repaired),
+    ] or ["brought back its earlier content"]
+    if target.status == "would-change":
+        return [
+            f"{style.mark('warning')} {path}{whose} would change: {'; '.join(what)}",
+            *_diff_lines(target.diff),
+        ]
+    lines = [f"{style.mark('ok')} {path}{whose}: {'; '.join(what)}"]
+    if target.source is not None:
+        lines.append(f"  source  {_SOURCES[target.source]}")
+    undo = "redo" if command == "rollback" else "undo"
+    lines.append(f"  {undo}    qs-certs rollback   (this is change {target.change_id})")
+    return lines
+
+
+def _diff_lines(diff: str) -> list[str]:
+    return [visible(line) for line in diff.splitlines()]
+
+
+def _impact_lines(impact: Iterable[Impact], style: Style) -> list[str]:
+    lines = ["", style.strong("Other servers of this user:")]
+    rows = tuple(impact)
+    if not rows:
+        return [*lines, "  none found in the service files, .pgpass and the environment"]
+    for each in rows:
+        worse = each.after in ("fails", "plaintext") and each.after != each.before
+        mark = style.mark("warning" if worse else "ok")
+        change = f"{_outcome(each.before, each.verified_before)} -> {_outcome(each.after, each.verified_after)}"
+        where = f"{visible(each.host)}:{each.port} sslmode={each.effective_sslmode}"
+        lines.append(f"  {mark} {where}: {change}   [{visible(each.origin)}]")
+        if each.note:
+            lines.append(f"      {visible(each.note)}")
+        lines += [f"      fix  {visible(fix)}" for fix in each.fix]
+    return lines
+
+
+def _outcome(outcome: str | None, verified: bool) -> str:
+    if outcome is None:
+        return "could not tell"
+    return "encrypted and verified" if outcome == "encrypted" and verified else outcome
+
+
+def _history_lines(report: HistoryReport) -> list[str]:
+    if report.diff is not None:
+        return _diff_lines(report.diff) or ["(no difference)"]
+    if not report.changes:
+        return [f"qs-certs has not changed {visible(report.target)}"]
+    lines = [visible(report.target)]
+    for change in report.changes:
+        what = [*(f"+{name}" for name in change.added), *(f"-{name}" for name in change.removed)]
+        state = "removed the file" if change.after is None else ""
+        state = "made the file" if change.before is None else state
+        parts = " ".join(visible(part) for part in (*what, f"({state})" if state else "") if part)
+        lines.append(f"{change.id:>4}  {time(change.at)}  {change.command:<8}  {parts}".rstrip())
+    return lines
+
+
+def _list_lines(report: ListReport) -> list[str]:
+    if not report.exists:
+        return [f"{visible(report.target)} does not exist"]
+    lines = [f"{visible(report.target)}: {len(report.certificates)} certificate(s)"]
+    for each in report.certificates:
+        known = f"  [{each.root}]" if each.root else ""
+        lines.append(f"{each.position:>4}  line {each.line:<5} {visible(each.subject)}{known}")
+        lines.append(f"      valid {_day(each.not_before)} to {_day(each.not_after)}")
+        lines.append(f"      sha256 {colons(each.sha256)}")
+    return lines
+
+
+def _roots_lines(report: RootsReport) -> list[str]:
+    if report.pem is not None:
+        return [report.pem.rstrip("\n")]
+    lines: list[str] = []
+    for root in report.roots:
+        lines += [
+            root.name,
+            f"  subject   {visible(root.subject)}",
+            f"  sha256    {colons(root.sha256)}",
+            f"  valid     {_day(root.not_before)} to {_day(root.not_after)}"
+            + (
+                f", distrusted by Mozilla after {_day(root.distrust_after)}"
+                if root.distrust_after
+                else ""
+            ),
+            f"  needed by {'; '.join(root.needed_by)}",
+            f"  url       {root.url}",
+        ]
+    return lines
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def _check_lines(report: CheckReport, style: Style) -> list[str]:
+    file = report.root_file
+    path = "no root file" if file.path is None else visible(file.path)
+    state = "does not exist"
+    if file.exists:
+        state = f"{file.certificates} certificate(s)" if file.loads else "does not load"
+    lines = [f"root file  {path}  ({state}; chosen by {file.decided_by})"]
+    lines += [
+        f"root       {root.name}  "
+        + ("present" if root.present else "absent")
+        + f", valid to {_day(root.not_after)}"
+        for root in report.roots
+    ]
+    for server in report.servers:
+        lines += ["", *_server_lines(server, style)]
+    lines.append("")
+    for finding in report.findings:
+        lines.append(f"{style.mark(finding.severity)} {visible(finding.message)}  [{finding.code}]")
+    fixes = list(dict.fromkeys(fix for each in report.findings for fix in each.fix))
+    if fixes:
+        lines += [
+            "",
+            *(f"{'next' if i == 0 else 'or':<5}{visible(fix)}" for i, fix in enumerate(fixes)),
+        ]
+    return lines
+
+
+def _server_lines(server: ServerReport, style: Style) -> list[str]:
+    address = f" ({server.address})" if server.address else ""
+    lines = [style.strong(f"server     {visible(server.host)}:{server.port}{address}")]
+    if server.answer == "tls" and server.tls_version:
+        lines.append(f"tls        {server.tls_version} {server.cipher or ''}".rstrip())
+    corner = "└─" if style.unicode else "`-"
+    for depth, each in enumerate(server.chain):
+        branch = "" if depth == 0 else "  " * (depth - 1) + corner + " "
+        label = "chain" if depth == 0 else ""
+        lines.append(f"{label:<11}{branch}{visible(each.subject)}  to {_day(each.not_after)}")
+    if server.anchor is not None:
+        number = server.anchor.position
+        place = f" (certificate {number} of the root file)" if number else ""
+        lines.append(f"anchor     {visible(server.anchor.subject)}{place}")
+    lines.append("")
+    lines.append(
+        f"  {'sslmode':<12}{'connection':<13}{'if no plaintext':<17}{'verified':<16}safe from"
+    )
+    lines += [_mode_line(mode, server) for mode in server.sslmodes]
+    if server.conninfo:
+        lines += ["", f"use        {visible(server.conninfo)}"]
+    return lines
+
+
+def _mode_line(mode: ModeOutcome, server: ServerReport) -> str:
+    used = "*" if mode.mode == server.effective_sslmode else " "
+    verified = (
+        "chain and host"
+        if mode.host_name_verified
+        else "chain"
+        if mode.chain_verified
+        else "nothing"
+    )
+    if mode.outcome == "fails" and mode.outcome_if_plaintext_refused == "fails":
+        verified = "-"
+    safe = [
+        name
+        for name, is_safe in (
+            ("eavesdropping", mode.resists_eavesdropping),
+            ("MITM", mode.resists_man_in_the_middle),
+        )
+        if is_safe
+    ]
+    return (
+        f"{used} {mode.mode:<12}{mode.outcome:<13}{mode.outcome_if_plaintext_refused:<17}"
+        f"{verified:<16}{', '.join(safe) or '-'}"
+    )
+
+
+# --- monitoring ---------------------------------------------------------------------------------
+
+INTUNE_LIMIT = 2048
+"""Characters that Intune keeps of a detection script's output."""
+
+
+def as_nagios(report: CheckReport | Failure) -> tuple[str, int]:
+    """One line and the exit code of the monitoring plugins' convention: 0 OK, 1 WARNING,
+    2 CRITICAL, 3 UNKNOWN."""
+    if isinstance(report, Failure):
+        return f"QS-CERTS UNKNOWN - {visible(report.error.message)}", 3
+    warned = any(finding.severity == "warning" for finding in report.findings)
+    code = {"ok": 1 if warned else 0, "action-needed": 2, "unknown": 3}[report.status]
+    word = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[code]
+    return f"QS-CERTS {word} - {_summary(report)}", code
+
+
+def as_intune(report: CheckReport | Failure) -> str:
+    """One line of at most 2,048 characters; the exit code stays `check`'s own."""
+    if isinstance(report, Failure):
+        line = f"qs-certs: {visible(report.error.message)}"
+    else:
+        line = f"qs-certs: {report.status}: {_summary(report)}"
+    return line if len(line) <= INTUNE_LIMIT else line[: INTUNE_LIMIT - 3] + "..."
+
+
+def _summary(report: CheckReport) -> str:
+    bad = [finding for finding in report.findings if finding.severity != "ok"]
+    return "; ".join(visible(finding.message) for finding in bad or report.findings) or "healthy"
