@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import MappingProxyType
 
+_UTC = timezone.utc
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,12 +38,6 @@ class Root:
     needed_by: tuple[str, ...]
 
 
-def _utc(
-    year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0
-) -> datetime:
-    return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
-
-
 DEFAULT = "digicert-global-root-g2"
 
 ROOTS: Mapping[str, Root] = MappingProxyType(
@@ -55,9 +50,9 @@ ROOTS: Mapping[str, Root] = MappingProxyType(
                 sha256="cb3ccbb76031e5e0138f8dd39a23f9de47ffc35e43c1144cea27d46a5ab1cb5f",
                 sha1="df3c24f9bfd666761b268073fe06d1cc8d4f82a4",
                 serial="033AF1E6A711A9A0BB2864B11D09FAE5",
-                not_before=_utc(2013, 8, 1, 12),
-                not_after=_utc(2038, 1, 15, 12),
-                distrust_after=_utc(2029, 4, 15),
+                not_before=datetime(2013, 8, 1, 12, tzinfo=_UTC),
+                not_after=datetime(2038, 1, 15, 12, tzinfo=_UTC),
+                distrust_after=datetime(2029, 4, 15, tzinfo=_UTC),
                 url="https://cacerts.digicert.com/DigiCertGlobalRootG2.crt.pem",
                 needed_by=(
                     "Adobe Experience Platform Query Service",
@@ -70,8 +65,8 @@ ROOTS: Mapping[str, Root] = MappingProxyType(
                 sha256="31ad6648f8104138c738f39ea4320133393e3a18cc02296ef97c2ac9ef6731d0",
                 sha1="7e04de896a3e666d00e687d33ffad93be83d349e",
                 serial="055556BCF25EA43535C3A40FD5AB4572",
-                not_before=_utc(2013, 8, 1, 12),
-                not_after=_utc(2038, 1, 15, 12),
+                not_before=datetime(2013, 8, 1, 12, tzinfo=_UTC),
+                not_after=datetime(2038, 1, 15, 12, tzinfo=_UTC),
                 distrust_after=None,
                 url="https://cacerts.digicert.com/DigiCertGlobalRootG3.crt.pem",
                 needed_by=(),
@@ -82,9 +77,9 @@ ROOTS: Mapping[str, Root] = MappingProxyType(
                 sha256="371a00dc0533b3721a7eeb40e8419e70799d2b0a0f2c1d80693165f7cec4ad75",
                 sha1="a78849dc5d7c758c8cde399856b3aad0b2a57135",
                 serial="08F9B478A8FA7EDA6A333789DE7CCF8A",
-                not_before=_utc(2021, 1, 15),
-                not_after=_utc(2046, 1, 14, 23, 59, 59),
-                distrust_after=_utc(2036, 1, 15),
+                not_before=datetime(2021, 1, 15, tzinfo=_UTC),
+                not_after=datetime(2046, 1, 14, 23, 59, 59, tzinfo=_UTC),
+                distrust_after=datetime(2036, 1, 15, tzinfo=_UTC),
                 url="https://cacerts.digicert.com/DigiCertTLSRSA4096RootG5.crt.pem",
                 needed_by=(),
             ),
@@ -94,8 +89,8 @@ ROOTS: Mapping[str, Root] = MappingProxyType(
                 sha256="018e13f0772532cf809bd1b17281867283fc48c6e13be9c69812854a490c1b05",
                 sha1="17f3de5e9f0f19e98ef61f32266e20c407ae30ee",
                 serial="09E09365ACF7D9C8B93E1C0B042A2EF3",
-                not_before=_utc(2021, 1, 15),
-                not_after=_utc(2046, 1, 14, 23, 59, 59),
+                not_before=datetime(2021, 1, 15, tzinfo=_UTC),
+                not_after=datetime(2046, 1, 14, 23, 59, 59, tzinfo=_UTC),
                 distrust_after=None,
                 url="https://cacerts.digicert.com/DigiCertTLSECCP384RootG5.crt.pem",
                 needed_by=(),
@@ -106,8 +101,8 @@ ROOTS: Mapping[str, Root] = MappingProxyType(
                 sha256="c741f70f4b2a8d88bf2e71c14122ef53ef10eba0cfa5e64cfa20f418853073e0",
                 sha1="73a5e64a3bff8316ff0edccc618a906e4eae4d74",
                 serial="1ED397095FD8B4B347701EAABE7F45B3",
-                not_before=_utc(2019, 12, 18, 22, 51, 22),
-                not_after=_utc(2042, 7, 18, 23, 0, 23),
+                not_before=datetime(2019, 12, 18, 22, 51, 22, tzinfo=_UTC),
+                not_after=datetime(2042, 7, 18, 23, 0, 23, tzinfo=_UTC),
                 distrust_after=None,
                 url="https://www.microsoft.com/pkiops/certs/"
                 "Microsoft%20RSA%20Root%20Certificate%20Authority%202017.crt",
