@@ -187,10 +187,8 @@ def _make_empty(environment: Path) -> list[str]:
         _quietly([virtualenv, "--quiet", "--python", sys.executable, str(environment)])
         return pip
     if uv is not None:
-        _quietly(
-            [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable]
-            + [str(environment)]
-        )
+        make = [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable]
+        _quietly([*make, str(environment)])
         return [uv, "pip", "install", "--quiet", "--python", python]
     raise SetupFailed(
         "cannot make a virtual environment",
@@ -215,6 +213,7 @@ def _quietly(command: list[str]) -> subprocess.CompletedProcess[str]:
 def _captured(command: list[str]) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     environ.setdefault("PIP_RETRIES", "2")  # five, the default, is a minute without a word
+    environ.setdefault("UV_NATIVE_TLS", "1")  # the system's CAs: a company's proxy is among them
     for elsewhere in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"):
         environ.pop(elsewhere, None)
     return subprocess.run(
@@ -238,9 +237,10 @@ def _pip(command: list[str]) -> None:
     if any(sign in words for sign in _NO_NETWORK):
         raise SetupFailed(
             "cannot fetch the packages that qs-certs is built on",
-            why,
-            ("behind a proxy: set HTTPS_PROXY=http://user@proxy:port, and PIP_CERT=FILE where the",
-             "      proxy has its own CA; with a mirror of your own: set PIP_INDEX_URL",
+            next(line.strip() for line in (done.stdout + done.stderr).splitlines()
+                 if any(sign in line.lower() for sign in _NO_NETWORK)),
+            ("behind a proxy: set HTTPS_PROXY=http://proxy:port, and PIP_CERT=FILE where it",
+             "      has a CA of its own; with a mirror of your own: set PIP_INDEX_URL=URL",
              "then run the same command again: nothing else was changed"),
             exit_code=4,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Set qs-certs up on this machine, then run `qs-certs install`.
+r"""Set qs-certs up on this machine, then run `qs-certs install`.
 
     python3 scripts/onboard.py [OPTIONS OF qs-certs install ...]
     python3 scripts/onboard.py --uninstall
@@ -12,7 +12,7 @@ installs the new version.
 store: to take a certificate out again, run `qs-certs rollback` first.
 
 Where things go: ~/.local/share/qs-certs-app (Linux), ~/Library/Application Support/qs-certs-app
-(macOS), %LOCALAPPDATA%\\qs-certs-app (Windows); for root acting for others (under sudo, or with
+(macOS), %LOCALAPPDATA%\qs-certs-app (Windows); for root acting for others (under sudo, or with
 --user or --all-users) /usr/local/lib/qs-certs-app and /usr/local/bin, where those users can read
 it; everything under $QS_CERTS_HOME where that is set.
 """
@@ -124,7 +124,7 @@ def path_hint(launcher: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
         )
         return (f"hint: it is {launcher}; to type just `qs-certs`, run in PowerShell:", command)
     profile = "~/.zprofile" if sys.platform == "darwin" else "~/.profile"
-    line = f'echo \'export PATH="{folder}:$PATH"\' >> {profile}'
+    line = f"echo 'export PATH=\"{folder}:$PATH\"' >> {profile}"
     return (f"hint: it is {launcher}; to type just `qs-certs`, run:", line)
 
 

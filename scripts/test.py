@@ -34,14 +34,11 @@ SYSTEMS = ("linux", "darwin", "win32")
 
 def lint(python: str) -> bool:
     """ruff, and mypy as on each system, side by side; what the failing ones say is printed."""
+    mypy = ["mypy", "--strict", "--no-error-summary", "--python-version", "3.10"]
     commands = [
         ["ruff", "check", "--quiet", "."],
         ["ruff", "format", "--check", "--quiet", "."],
-        *(
-            ["mypy", "--strict", "--no-error-summary", "--python-version", "3.10"]
-            + ["--platform", system, "--cache-dir", f".mypy_cache/{system}"]
-            for system in SYSTEMS
-        ),
+        *([*mypy, "--platform", s, "--cache-dir", f".mypy_cache/{s}"] for s in SYSTEMS),
     ]
     running = [
         subprocess.Popen(
@@ -55,7 +52,7 @@ def lint(python: str) -> bool:
         for command in commands
     ]
     clean = True
-    for command, process in zip(commands, running):  # noqa: B905  (Python 3.9 reads this file too)
+    for command, process in zip(commands, running, strict=True):
         output, _ = process.communicate()
         say(f"{'ok    ' if process.returncode == 0 else 'FAILED'} {' '.join(command)}")
         if process.returncode != 0:
@@ -65,7 +62,7 @@ def lint(python: str) -> bool:
 
 
 def tests(python: str, arguments: list[str]) -> int:
-    """pytest on all processors, files kept together: each file's servers are started once."""
+    """Run pytest on all processors, files kept together: each file's servers are started once."""
     workers = str(min(os.cpu_count() or 1, 4))
     parallel = ["-n", workers, "--dist", "loadfile"] if not arguments else []
     return run([python, "-m", "pytest", "-p", "tests.skips", *parallel, *arguments])
