@@ -137,6 +137,8 @@ def _wanted(
             return fetch
 
         return tuple(Wanted(root.sha256, download(root)) for root in dict.fromkeys(named))
+    if offline and "://" in origin:
+        raise WrongUsage("--offline and --from URL exclude each other")
     if len(roots) > 1 or (roots and sha256 is not None):
         raise WrongUsage("--from gives one certificate", fix=("name one root, or use --sha256",))
     if sha256 is not None:
@@ -153,9 +155,7 @@ def _wanted(
     def read() -> tuple[bytes, Source, str | None]:
         from qs_certs import sources
 
-        fetched = sources.read(
-            origin, pin, stdin=stdin, timeout=timeout, ca_bundle=ca_bundle, offline=offline
-        )
+        fetched = sources.read(origin, pin, stdin=stdin, timeout=timeout, ca_bundle=ca_bundle)
         return fetched.der, fetched.source, fetched.warning
 
     return (Wanted(pin, read),)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qs_certs import accounts, bundle, catalogue, files, openssl
@@ -80,12 +80,20 @@ def _names(fingerprints: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name_of(each) for each in fingerprints))
 
 
+def _fingerprints(content: bytes | None) -> tuple[str, ...]:
+    """The certificates in *content*, in order, whether or not the file as a whole would load."""
+    if content is None:
+        return ()
+    found = (block.sha256 for block in bundle.parse(content).readable)
+    return tuple(dict.fromkeys(sha256 for sha256 in found if sha256))
+
+
 def holds(content: bytes | None, fingerprints: Iterable[str]) -> bool:
     """Whether libpq would find all these certificates in *content*, and load it."""
     if content is None:
         return False
     parsed = bundle.parse(content)
-    return parsed.problem is None and set(fingerprints) <= set(parsed.trusted)
+    return parsed.problem is None and set(fingerprints) <= parsed.fingerprints - parsed.refusing
 
 
 def plan_install(
@@ -98,20 +106,15 @@ def plan_install(
     ders = tuple(roots.values())
     merged = bundle.merge(before, ders, repair=repair)
     if not merged.damage and openssl.load_bytes(merged.data).error is not None:
-        # Deeper than the PEM layer: ask OpenSSL about each certificate.
-        blocks = bundle.parse(before or b"").blocks
-        refused = frozenset(
-            block.number
-            for block in blocks
-            if block.der is not None and not openssl.acceptable(block.der)
-        )
+        # Deeper than the PEM layer: ask OpenSSL about each block.
+        refused = openssl.refused(bundle.parse(before or b""))
         merged = bundle.merge(before, ders, repair=repair, refused=refused)
     if merged.damage:
         first = merged.damage[0]
+        block = "" if first.number is None else f", block {first.number}"
         others = f" (and {len(merged.damage) - 1} more)" if len(merged.damage) > 1 else ""
         raise TargetDamaged(
-            f"{path} is damaged at line {first.line}, block {first.number}{others}; "
-            "nothing was changed",
+            f"{path} is damaged at line {first.line}{block}{others}; nothing was changed",
             why=f"{first.reason}; libpq refuses the whole file because of it, and mending it "
             "means dropping what cannot be read",
             fix=("qs-certs install --repair",),
@@ -123,7 +126,7 @@ def plan_install(
 def _prove_loads(content: bytes, path: str) -> None:
     """OpenSSL has the last word on what libpq will load."""
     loaded = openssl.load_bytes(content)
-    expected = len(set(bundle.parse(content).fingerprints))
+    expected = len(bundle.parse(content).fingerprints)
     if loaded.error is not None or loaded.certificates != expected:
         raise TargetDamaged(
             f"{path} would not load after the change; nothing was changed",
@@ -135,8 +138,8 @@ def _prove_loads(content: bytes, path: str) -> None:
 
 def plan_replace(before: bytes | None, roots: Mapping[str, bytes]) -> Plan:
     """Exactly *roots*, whatever was there."""
-    old = () if before is None else bundle.parse(before).fingerprints
-    if before is not None and sorted(old) == sorted(roots) and holds(before, roots):
+    old = _fingerprints(before)
+    if sorted(old) == sorted(roots) and holds(before, roots):
         return Plan(before, before)
     return Plan(
         before,
@@ -146,7 +149,7 @@ def plan_replace(before: bytes | None, roots: Mapping[str, bytes]) -> Plan:
     )
 
 
-def plan_remove(before: bytes | None, fingerprints: Iterable[str], earlier: bytes | None) -> Plan:
+def plan_remove(before: bytes | None, fingerprints: Collection[str], earlier: bytes | None) -> Plan:
     """Take certificates out.  *earlier* is the content before the newest change that added one.
 
     A file of which nothing is left is removed: as an empty one it would make every TLS
@@ -197,8 +200,7 @@ def plan_rollback(
     else:
         chosen = undone or history[-1]
     after = content(chosen.change.before)
-    old = set() if before is None else set(bundle.parse(before).fingerprints)
-    new = set() if after is None else set(bundle.parse(after).fingerprints)
+    old, new = set(_fingerprints(before)), set(_fingerprints(after))
     return Plan(
         before,
         after,
@@ -473,7 +475,7 @@ def _already(
         parsed = bundle.parse(content or b"")
         if repair and bundle.merge(content, (), repair=True).data != content:
             return False
-        return not replace_all or sorted(set(parsed.fingerprints)) == sorted(fingerprints)
+        return not replace_all or parsed.fingerprints == set(fingerprints)
 
     try:
         there = accounts.run_as(target.account, look)

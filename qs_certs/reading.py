@@ -32,7 +32,7 @@ def listing(target: Target) -> ListReport:
         return ListReport(path, False, ())
     parsed = bundle.parse(content)
     listed = []
-    for position, block in enumerate(parsed.certificates, start=1):
+    for position, block in enumerate(parsed.readable, start=1):
         subject, not_before, not_after = _described(block.der or b"")
         root = catalogue.by_fingerprint(block.sha256 or "")
         listed.append(
@@ -47,13 +47,13 @@ def listing(target: Target) -> ListReport:
             )
         )
     findings: tuple[Finding, ...] = ()
-    if parsed.problem is not None:
+    if (damaged := parsed.damaged) is not None:
         findings = (
             Finding(
                 "root-unloadable",
                 "warning",
-                f"libpq refuses this whole file: line {parsed.problem.line}, "
-                f"block {parsed.problem.number}: {parsed.problem.reason}",
+                f"libpq refuses this whole file: line {damaged.line}, block {damaged.number}: "
+                f"{damaged.problem}",
                 ("qs-certs install", "qs-certs install --repair"),
             ),
         )

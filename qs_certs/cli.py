@@ -1,0 +1,340 @@
+"""The command line: parses words, calls one function, prints the views of its result, exits.
+
+Nothing is decided here.  Everything heavy is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from qs_certs import __version__
+from qs_certs.errors import ExitCode, QsCertsError, WrongUsage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qs_certs.render import Style
+
+app = typer.Typer(
+    name="qs-certs",
+    help="Install, check and undo the root certificate that libpq verifies servers with.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["--help"]},
+)
+
+Roots = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ROOT]...", help="Names from `qs-certs roots`, or SHA-256 fingerprints."
+    ),
+]
+TargetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--target", metavar="FILE", help="Work on FILE instead of libpq's default root file."
+    ),
+]
+Dedicated = Annotated[
+    bool,
+    typer.Option(
+        "--dedicated",
+        help="Work on qs-root.crt beside root.crt, which only connections use that name it.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show what would change as a diff; exit 1 if something would."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+JsonSchema = Annotated[
+    bool, typer.Option("--json-schema", help="Print the JSON Schema of --json and stop.")
+]
+Change = Annotated[
+    int | None, typer.Argument(metavar="[ID]", help="A change, as `qs-certs history` numbers it.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qs-certs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _qs_certs(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Example: qs-certs install    Another CA: qs-certs install --from ca.pem --sha256 AB:CD:..."
+)
+def install(
+    roots: Roots = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="FILE|-|URL", help="Take the certificate from there; no fallback."
+        ),
+    ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            "--sha256", metavar="FINGERPRINT", help="With --from: pin a root outside the catalogue."
+        ),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", metavar="URL", help="Download from there instead (or set QS_CERTS_URL)."
+        ),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use the copy that comes with qs-certs.")
+    ] = False,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-bundle", metavar="FILE", help="Trust these CAs for the download (TLS inspection)."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="For a whole download.")
+    ] = 10.0,
+    target: TargetOption = None,
+    dedicated: Dedicated = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Leave exactly these roots in the file.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop blocks that cannot be read, rather than refuse.")
+    ] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """Add roots to the root file; by default DigiCert Global Root G2."""
+    from qs_certs import api
+
+    _schema("install", json_schema)
+    _finish(
+        "install",
+        lambda: api.install(
+            roots or (),
+            target=target,
+            origin=origin,
+            sha256=sha256,
+            url=url,
+            offline=offline,
+            ca_bundle=ca_bundle,
+            timeout=timeout,
+            dedicated=dedicated,
+            replace=replace,
+            repair=repair,
+            dry_run=dry_run,
+        ),
+        json=json,
+    )
+
+
+@app.command(epilog="Example: qs-certs remove digicert-global-root-g2")
+def remove(
+    roots: Roots = None,
+    target: TargetOption = None,
+    dedicated: Dedicated = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """Take roots out of the root file; every other byte stays."""
+    from qs_certs import api
+
+    _schema("remove", json_schema)
+    _finish(
+        "remove",
+        lambda: api.remove(roots or (), target=target, dedicated=dedicated, dry_run=dry_run),
+        json=json,
+    )
+
+
+@app.command(epilog="Example: qs-certs rollback    Further back: qs-certs rollback 3")
+def rollback(
+    change: Change = None,
+    target: TargetOption = None,
+    dedicated: Dedicated = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Also where somebody else changed the file since; that content is kept in the store.",
+        ),
+    ] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """Undo the last change, or go back to the state before change ID.  Twice is redo."""
+    from qs_certs import api
+
+    _schema("rollback", json_schema)
+    _finish(
+        "rollback",
+        lambda: api.rollback(
+            change, target=target, dedicated=dedicated, force=force, dry_run=dry_run
+        ),
+        json=json,
+    )
+
+
+@app.command(epilog="Example: qs-certs history    One change as a diff: qs-certs history 3")
+def history(
+    change: Change = None,
+    target: TargetOption = None,
+    dedicated: Dedicated = False,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """List the changes of the root file, or show one as a diff."""
+    from qs_certs import api
+
+    _schema("history", json_schema)
+    _finish("history", lambda: api.history(change, target=target, dedicated=dedicated), json=json)
+
+
+@app.command("list", epilog="Example: qs-certs list --target /etc/ssl/certs/ca-certificates.crt")
+def list_(
+    target: TargetOption = None,
+    dedicated: Dedicated = False,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """List the certificates in the root file."""
+    from qs_certs import api
+
+    _schema("list", json_schema)
+    _finish("list", lambda: api.listing(target=target, dedicated=dedicated), json=json)
+
+
+@app.command(epilog="Example: qs-certs roots    For an image: qs-certs roots --pem > root.crt")
+def roots(
+    roots: Roots = None,
+    pem: Annotated[
+        bool, typer.Option("--pem", help="Print the certificates; without ROOT the default one.")
+    ] = False,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """Show the catalogue: names, fingerprints, dates, who needs which."""
+    from qs_certs import catalogue, reading
+
+    _schema("roots", json_schema)
+    names = roots or ([catalogue.DEFAULT] if pem else [])
+    _finish("roots", lambda: reading.roots(names, pem=pem), json=json)
+
+
+# --- the one way out ----------------------------------------------------------------------------
+
+
+def _schema(command: str, wanted: bool) -> None:
+    if wanted:
+        from qs_certs import api
+
+        typer.echo(api.schema_of(command), nl=False)
+        raise typer.Exit
+
+
+def _finish(command: str, operation: Callable[[], object], *, json: bool) -> NoReturn:
+    """Run *operation*, print the views of its result, exit with its code."""
+    from qs_certs import render
+    from qs_certs.results import Failure
+
+    try:
+        result = operation()
+    except QsCertsError as error:
+        result = Failure(command, error)
+    assert isinstance(result, render.Result)  # noqa: S101 - for the type checker
+    if json:
+        typer.echo(render.as_json(result))
+    else:
+        for line in render.talk(result):
+            typer.echo(line, err=True)
+        if text := render.as_text(result, _style()):
+            typer.echo(text)
+    raise typer.Exit(int(result.exit_code))
+
+
+def _style() -> Style:
+    from qs_certs.render import Style
+
+    colour = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    if os.environ.get("NO_COLOR"):
+        colour = False
+    elif os.environ.get("FORCE_COLOR"):
+        colour = True
+    try:
+        "✓✗└─".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return Style(colour=colour, unicode=False)
+    return Style(colour=colour, unicode=True)
+
+
+# typer carries its own copy of click from 0.26 on, so its classes are reached through typer.
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+_Abort: type[Exception] = typer.Abort
+
+
+def main() -> NoReturn:
+    """The entry point.  Every way out of the program leads through here."""
+    arguments = sys.argv[1:]
+    try:
+        status = app(args=arguments, prog_name="qs-certs", standalone_mode=False)
+    except _ClickException as error:
+        _usage(error, arguments)
+    except (KeyboardInterrupt, _Abort):
+        typer.echo("qs-certs: interrupted", err=True)
+        sys.exit(int(ExitCode.INTERRUPTED))
+    except BrokenPipeError:
+        # Who read our output has gone; whatever was to be done is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(int(ExitCode.OK))
+    except Exception as error:  # noqa: BLE001 - a bug must not look like "action needed"
+        _bug(error)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage(error: Exception, arguments: list[str]) -> NoReturn:
+    """Wrong usage: what typer says, and one JSON document where one was asked for."""
+    message = getattr(error, "format_message", lambda: str(error))()
+    if "--json" in arguments:
+        from qs_certs import render
+        from qs_certs.results import Failure
+
+        command = next((each for each in arguments if not each.startswith("-")), "qs-certs")
+        typer.echo(render.as_json(Failure(command, WrongUsage(message))))
+    elif message:
+        show = getattr(error, "show", None)
+        if callable(show):
+            show()
+    sys.exit(int(ExitCode.USAGE))
+
+
+def _bug(error: Exception) -> NoReturn:
+    """Where it happened, without any value: what a message or a variable holds may be secret."""
+    import traceback
+
+    typer.echo(f"qs-certs: bug: {type(error).__name__}", err=True)
+    for frame in traceback.extract_tb(error.__traceback__):
+        typer.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
+    typer.echo("qs-certs: hint: please report this with these lines", err=True)
+    sys.exit(int(ExitCode.BUG))
