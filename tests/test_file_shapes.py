@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from hashlib import sha256
 
 import pytest
 
 from qs_certs import openssl
-from qs_certs.bundle import NOTHING_FOUND, certificates_in, merge, parse, remove, sha256
+from qs_certs.bundle import NOTHING_FOUND, certificates_in, merge, parse, remove
 from tests.shapes import HOST, SHAPES, Shape, pem, pki
 
 every_shape = pytest.mark.parametrize(
