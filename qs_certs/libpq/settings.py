@@ -243,22 +243,23 @@ def parse_conninfo(text: str) -> Given:
 
     Raises WrongUsage, in libpq's words where libpq has some, without quoting what may be secret.
     """
-    text = text.strip("\ufeff\u200b" + _SPACE)
+    whole = text.lstrip("\ufeff\u200b" + _SPACE)  # at the end, a backslash may escape a space
+    text = whole.rstrip("\u200b" + _SPACE)
     if "\0" in text:
         raise WrongUsage("the connection string holds a NUL character")
     if _PSQL.match(text):
-        return _sieved(_first_sound(_psql, (text, text.translate(_CURLY))))
+        return _sieved(_first_sound(_psql, (whole, whole.translate(_CURLY))))
     if len(text) > 1 and (text[0] + text[-1]).translate(_CURLY) in ("''", '""'):
         # libpq has no keyword that starts with a quote: this one is what was left of a command.
-        text = text[1:-1].strip(_SPACE)
+        whole = text = text[1:-1].strip(_SPACE)
     if text[:5].lower() == "jdbc:":
         return _sieved(Given(_jdbc(_LINE_BREAK.sub("", text)), "JDBC"))
     if _is_uri(text):
         return _sieved(Given(_uri(_LINE_BREAK.sub("", text)), "URI"))
     if not text or "=" in text or any(character in _SPACE for character in text):
-        unwrapped = _unwrapped(text)
-        plain = _unwrapped(text.translate(_CURLY))
-        return _sieved(_first_sound(_key_values, (text, unwrapped, plain)))
+        unwrapped = _unwrapped(whole)
+        plain = _unwrapped(whole.translate(_CURLY))
+        return _sieved(_first_sound(_key_values, (whole, unwrapped, plain)))
     return _sieved(Given(_host_and_port(text), "host"))
 
 
@@ -495,10 +496,11 @@ def _percent_decoded(text: str, part: str) -> str:
             f"unexpected spaces found in the {part} of the URI, "
             "use percent-encoded spaces (%20) instead"
         )
-    if re.search("%(?![0-9A-Fa-f]{2})", text):
-        raise WrongUsage(f"invalid percent-encoded token in the {part} of the URI")
-    if "%00" in text:
+    wrong = re.search("%(?:00|(?![0-9A-Fa-f]{2}))", text)
+    if wrong and wrong[0] == "%00":
         raise WrongUsage(f"forbidden value %00 in the {part} of the URI")
+    if wrong:
+        raise WrongUsage(f"invalid percent-encoded token in the {part} of the URI")
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
 
 
@@ -599,7 +601,6 @@ _ASSIGNMENT = re.compile(
     rf"(?:export\s+|set\s+|\$env:)?(?P<name>\w+)\s*=\s*(?P<value>{_SHELL_WORD})\s*(?:;|&&?)?\s+",
     re.DOTALL,
 )
-_CONTINUED_LINE = re.compile(r"[\\^`](?:\r\n?|\n)")
 
 # `psql:startup.c parse_psql_options`: options whose argument matters here, others with one, flags.
 _TAKEN = {"h": "host", "p": "port", "U": "user", "d": "dbname"}
@@ -633,7 +634,7 @@ def _psql(text: str) -> Given:
     for found in _ASSIGNMENT.finditer(command["assignments"]):
         if found["name"] in _VARIABLES:
             variables[found["name"]] = "".join(_shell_words(found["value"], windows))
-    words = _shell_words(_CONTINUED_LINE.sub(" ", command["arguments"]), windows)
+    words = _shell_words(command["arguments"], windows)
     options, operands = _psql_options(words)
     if "dbname" not in options and operands:
         options["dbname"] = operands.pop(0)
@@ -727,7 +728,7 @@ _POSIX_PIECE = re.compile(
 )
 _WINDOWS_PIECE = re.compile(
     r"""(?P<space>\s+)|'(?P<single>(?:[^']|'')*)'|"(?P<double>(?:[^"\\`]|""|\\"|\\|`.)*)\""""
-    r"""|(?P<escaped>`.|\\")|(?P<plain>(?:[^\s'"\\`]|\\(?!"))+)""",
+    r"""|(?P<escaped>[`^]\n|`.|\\")|(?P<plain>(?:[^\s'"\\`^]|\^(?!\n)|\\(?!"))+)""",
     re.DOTALL,
 )
 
@@ -742,12 +743,15 @@ def _shell_words(text: str, windows: bool) -> list[str]:
     words: list[str] = []
     word: str | None = None
     at = 0
+    text = text.replace("\r\n", "\n")
     while at < len(text):
         found = (_WINDOWS_PIECE if windows else _POSIX_PIECE).match(text, at)
         if found is None:
             raise WrongUsage("unterminated quoted string in the psql command")
         at = found.end()
         piece = found[str(found.lastgroup)]
+        if found.lastgroup == "escaped" and piece[1:] == "\n":
+            continue  # the command goes on in the next line
         if found.lastgroup == "space":
             if word is not None:
                 words.append(word)
@@ -760,7 +764,7 @@ def _shell_words(text: str, windows: bool) -> list[str]:
         elif found.lastgroup == "double" and windows:
             piece = re.sub(r"""[\\"](")|`(.)""", lambda m: m[1] or m[2], piece, flags=re.DOTALL)
         elif found.lastgroup == "double":
-            piece = re.sub(r"""\\(["\\$`])""", r"\1", piece)
+            piece = re.sub(r"""\\(?:\n|(["\\$`]))""", r"\1", piece)
         elif found.lastgroup == "single" and windows:
             piece = piece.replace("''", "'")
         word = (word or "") + piece
@@ -783,8 +787,8 @@ def parse_service_file(
     """
     values: dict[str, str] = {}
     found = False
-    for number, raw in enumerate(text.split("\n"), 1):
-        # fgets into 1,024 bytes: a line of 1,022 and its line end is the longest.
+    for number, raw in enumerate(re.findall("[^\n]*\n|[^\n]+", text), 1):
+        # fgets into 1,024 bytes: the longest line has 1,022, its end among them.
         if len(raw.encode("utf-8", "surrogateescape")) >= 1023:
             raise WrongUsage(f'line {number} too long in service file "{path}"')
         line = raw.strip(_SPACE)
