@@ -679,7 +679,7 @@ def _psql_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
     options: dict[str, str] = {}
     operands: list[str] = []
     waiting = iter(words)
-    after_password_flag = False
+    asks_for_password = False
     for word in waiting:
         dashed = _dashed(word)
         if dashed == "--":
@@ -693,11 +693,12 @@ def _psql_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
             # A long option that psql does not have is passed over: it may hold anything.
         elif dashed.startswith("-") and len(dashed) > 1:
             _short_options(dashed[1:], waiting, options)
-        elif after_password_flag and not _is_conninfo(word):
+        elif asks_for_password and not _is_conninfo(word):
             pass  # psql takes it for a database, but who writes -W SECRET means a password
         else:
             operands.append(word)
-        after_password_flag = dashed in ("-W", "--password")
+        if re.match("-W|--password", dashed):
+            asks_for_password = True
     return options, operands
 
 

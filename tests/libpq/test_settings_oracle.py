@@ -30,6 +30,7 @@ from qs_certs.libpq.settings import (
     corrected_psql,
     parse_conninfo,
     parse_service_file,
+    pgpass_hosts,
     resolve,
     service_of,
 )
@@ -58,7 +59,7 @@ class Libpq:
         library.PQconninfoFree.argtypes = [ctypes.POINTER(_Option)]
         library.PQfreemem.argtypes = [ctypes.c_void_p]
         library.PQconnectStart.restype = ctypes.c_void_p
-        for function in ("PQerrorMessage", "PQhost", "PQport"):
+        for function in ("PQerrorMessage", "PQpass"):
             getattr(library, function).restype = ctypes.c_char_p
             getattr(library, function).argtypes = [ctypes.c_void_p]
         library.PQstatus.argtypes = [ctypes.c_void_p]
@@ -110,6 +111,14 @@ class Libpq:
             ):
                 return str(message).strip()
             return self._without_secrets(self._library.PQconninfo(connection))
+        finally:
+            self._library.PQfinish(connection)
+
+    def password(self, text: str) -> str:
+        """The password that libpq takes from `.pgpass` for the first server of *text*."""
+        connection = self._library.PQconnectStart(text.encode())
+        try:
+            return str(self._library.PQpass(connection).decode())
         finally:
             self._library.PQfinish(connection)
 
@@ -445,6 +454,53 @@ def test_a_service_file_is_read_as_libpq_reads_it(
     if not text:
         monkeypatch.setenv("PGSERVICE", "s")
     assert_same_connection(libpq, text)
+
+
+PGPASS = {
+    "plain": "h.example:80:*:u:found",
+    "any port": "h.example:*:*:*:found",
+    "escaped colon": "fe80\\:\\:1:80:*:*:found",
+    "escaped backslash": "a\\\\b:80:*:*:found",
+    "escaped letter": "\\h:80:*:*:found",
+    "escaped star": "\\*:80:*:*:found",
+    "star and more": "*h:80:*:*:found",
+    "carriage return": "h:80:*:*:found\r",
+    "socket": "/nonexistent:80:*:*:found",
+    "more fields": "h:80:*:*:found:more",
+    "escaped colon further on": "h:80:a\\:b:*:found",
+}
+
+
+@needs_libpq
+@pytest.mark.libpq
+@pytest.mark.parametrize("line", PGPASS.values(), ids=PGPASS)
+def test_a_host_of_pgpass_is_one_that_libpq_finds(libpq: Libpq, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "pgpass"
+    file.write_text(line + "\n")
+    file.chmod(0o600)
+    ((host, port),) = pgpass_hosts(line + "\n")
+
+    def found(name: str) -> str:
+        values = {"host": name, "port": str(port or 80), "hostaddr": "127.0.0.1"}
+        values |= {"user": "u", "dbname": "a:b", "passfile": str(file)}
+        return libpq.password(corrected(Given(values), "disable"))
+
+    assert found(host) == "found"
+    assert found(host + "x") == ""
+
+
+@needs_libpq
+@pytest.mark.libpq
+@pytest.mark.parametrize("line", ["#h:80:*:*:found", "h:80:*:found", "", ":80:*:*:found"])
+def test_a_line_of_pgpass_that_is_passed_over_is_none_for_libpq(
+    libpq: Libpq, tmp_path: Path, line: str
+) -> None:
+    file = tmp_path / "pgpass"
+    file.write_text(line + "\n")
+    file.chmod(0o600)
+    assert pgpass_hosts(line) == ()
+    given_ = Given({"host": "h", "hostaddr": "127.0.0.1", "port": "80", "passfile": str(file)})
+    assert libpq.password(corrected(given_, "disable")) == ""
 
 
 # What psql makes of its command line
