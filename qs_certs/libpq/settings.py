@@ -108,6 +108,10 @@ _INTEGER = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*", re.ASCII)
 _SECRET_INSIDE = re.compile(
     r"(?:password|secret|scram_(?:client|server)_key)\s*=|://[^@\s]*@|eyJ[\w-]{6,}\.", re.IGNORECASE
 )
+# What has no business in a name, and what a host or a socket's folder looks like.
+_NAMES = frozenset({"host", "hostaddr", "port", "user", "dbname", "service"})
+_NOT_IN_A_NAME = re.compile("=|//|password|^postgres(?:ql)?:", re.IGNORECASE)
+_HOST_SHAPE = re.compile(r"[@/\\].*|[A-Za-z]:[\\/].*|[\w.:%-]*", re.DOTALL)
 # What editors, chat programs and web pages make of plain quotes and spaces.
 _CURLY = {
     **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032"), "'"),
@@ -269,12 +273,15 @@ def _is_uri(text: str) -> bool:
 
 
 def _sieved(given: Given) -> Given:
+    """*given*, unless a value shows that another one, likely a password, ran into it."""
     for keyword, value in given.values.items():
-        if _SECRET_INSIDE.search(value):
+        if _SECRET_INSIDE.search(value) or (keyword in _NAMES and _NOT_IN_A_NAME.search(value)):
             raise WrongUsage(
-                f"the value of {keyword} holds what looks like a password",
+                f"the value of {keyword} holds what looks like a password or another setting",
                 why="a quote or a separator is missing in the connection string",
             )
+        if keyword == "host" and not all(map(_HOST_SHAPE.fullmatch, value.split(","))):
+            raise WrongUsage("a host name holds what no host name can hold")
     return given
 
 
@@ -507,12 +514,21 @@ def _percent_decoded(text: str, part: str) -> str:
 _HOST = re.compile(
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<name>[\w.-]+))(?::(?P<port>[0-9]{1,5}))?"
 )
-_IPV6 = re.compile(r"(?=.*:.*:)[0-9A-Fa-f:.]+(?:%\w+)?")
+
+
+def _is_ipv6(text: str) -> bool:
+    from ipaddress import IPv6Address
+
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _host_and_port(text: str) -> dict[str, str]:
     """`host`, `host:port`, `[::1]:5432`, `::1`, a socket's folder; several with commas."""
-    if text.startswith("/") or _IPV6.fullmatch(text):
+    if text.startswith("/") or _is_ipv6(text):
         return {"host": text}
     found = [_HOST.fullmatch(part) for part in text.split(",")]
     hosts = [match["bracketed"] or match["name"] for match in found if match]
@@ -606,19 +622,13 @@ _ASSIGNMENT = re.compile(
 _TAKEN = {"h": "host", "p": "port", "U": "user", "d": "dbname"}
 _LONG_TAKEN = {"host": "host", "port": "port", "username": "user", "dbname": "dbname"}
 _WITH_ARGUMENT = frozenset("cfvFLoPRT")
-_LONG_WITH_ARGUMENT = frozenset(
-    [
-        "command",
-        "file",
-        "set",
-        "variable",
-        "field-separator",
-        "log-file",
-        "output",
-        "pset",
-        "record-separator",
-        "table-attr",
-    ]
+_LONG_WITH_ARGUMENT = re.compile(
+    "command|file|set|variable|(?:field|record)-separator|log-file|output|pset|table-attr"
+)
+_LONG_FLAG = re.compile(
+    "echo-(?:all|errors|queries|hidden)|no-(?:align|readline|psqlrc|password)|list|quiet|expanded|"
+    "single-(?:step|line|transaction)|tuples-only|(?:field|record)-separator-zero|csv|html|"
+    "password|version|help"
 )
 _FLAGS = frozenset("aAbeEHlnqsStVwWxXz01?")
 
@@ -642,7 +652,7 @@ def _psql(text: str) -> Given:
     dbname = options.pop("dbname", "")
     rest = operands[0] if operands else ""
     if _is_conninfo(dbname):
-        if rest and ("=" in rest or _holds_secret(dbname)):
+        if rest and (_holds_secret(dbname) or any("=" in word for word in operands)):
             # psql would take the next word for the user; it is as likely the rest of a password.
             raise WrongUsage(
                 "unexpected words after the connection string in the psql command",
@@ -686,11 +696,12 @@ def _psql_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
             operands += waiting
         elif dashed.startswith("--"):
             name, given, argument = dashed[2:].partition("=")
-            if name in _LONG_TAKEN or name in _LONG_WITH_ARGUMENT:
+            if name in _LONG_TAKEN or _LONG_WITH_ARGUMENT.fullmatch(name):
                 argument = argument if given else next(waiting, "")
                 if name in _LONG_TAKEN:
                     options[_LONG_TAKEN[name]] = argument
-            # A long option that psql does not have is passed over: it may hold anything.
+            elif not _LONG_FLAG.fullmatch(name):
+                raise WrongUsage("the psql command has an option that psql does not have")
         elif dashed.startswith("-") and len(dashed) > 1:
             _short_options(dashed[1:], waiting, options)
         elif asks_for_password and not _is_conninfo(word):
