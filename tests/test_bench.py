@@ -20,9 +20,18 @@ import pytest
 from cryptography import x509
 
 from tests import postgres as postgres_module
-from tests.clients import WHEELS, Client, Libpq, Libpqs, Psql
+from tests.clients import WHEELS, Client, Libpq, Psql
 from tests.conftest import Pki
-from tests.pki import CLIENT_AUTH, DAY, Authority, Certificate, key_usage, rsa_key, self_signed
+from tests.pki import (
+    CLIENT_AUTH,
+    DAY,
+    Authority,
+    Certificate,
+    ec_key,
+    key_usage,
+    rsa_key,
+    self_signed,
+)
 from tests.postgres import ADDRESS, Hba, Postgres, PostgresFailed
 
 pytestmark = pytest.mark.psql
@@ -163,15 +172,25 @@ def test_each_wheel_carries_the_libpq_that_the_table_says(
     assert any_libpq.version // 10000 == major
 
 
-@pytest.mark.libpq
 def test_a_connection_through_a_worker_is_cheap(
-    postgres: Postgres, libpqs: Libpqs, libpq: Libpq, tmp_path: Path
+    postgres: Postgres, libpq: Libpq, tmp_path: Path
 ) -> None:
-    started = time.perf_counter()
-    for _ in range(10):
+    """6 to 9 ms where it was measured; a process per connection costs 50."""
+
+    def connect() -> None:
         assert libpq.connect(postgres.conninfo(), home=tmp_path).outcome == "encrypted"
-    # 6 to 9 ms where it was measured; a process per connection costs 50.
-    assert (time.perf_counter() - started) / 10 < 0.05
+
+    assert fastest(connect) < 0.03
+
+
+def fastest(action: Callable[[], None]) -> float:
+    """Seconds that *action* takes when nothing else keeps the machine busy."""
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 # The server.
@@ -338,10 +357,10 @@ def test_the_server_speaks_the_protocol_versions_that_it_is_told(
 
 
 def test_settings_are_in_force_within_a_tenth_of_a_second(postgres: Postgres) -> None:
-    started = time.perf_counter()
-    for hba in ("hostssl", "host", "hostssl", "host", "hostssl"):
-        postgres.set_hba(hba)
-    assert (time.perf_counter() - started) / 5 < 0.1
+    def change() -> None:
+        postgres.set_hba("host" if postgres.settings.hba == "hostssl" else "hostssl")
+
+    assert fastest(change) < 0.1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the test server is for POSIX systems")
@@ -405,7 +424,7 @@ def _served() -> dict[str, Served]:
     renewed_root = root.renewed(yesterday, DAY + timedelta(days=99)).certificate
     nameless, false_nameless = (
         Authority.root("Nameless", key_identifiers=False),
-        Authority.root("Nameless", key=rsa_key(), key_identifiers=False),
+        Authority.root("Nameless", key=ec_key("false"), key_identifiers=False),
     )
     below_nameless = nameless.leaf(dns=name, key_identifiers=False)
     rsa_root = Authority.root("RSA", key=rsa_key())
@@ -430,7 +449,7 @@ def _served() -> dict[str, Served]:
         "directly under the root": under(root, set()),
         "impostor of the root": Served(issuing, leaf, (root.impostor().certificate,), codes={20}),
         "impostor without identifiers": Served(
-            nameless, below_nameless, (false_nameless.certificate,), codes={7, 20}
+            nameless, below_nameless, (false_nameless.certificate,), codes={7}
         ),
         "its real issuer": Served(nameless, below_nameless, (nameless.certificate,)),
         "expired copy of the root": Served(issuing, leaf, (expired_root,), codes={10}),
@@ -444,7 +463,7 @@ def _served() -> dict[str, Served]:
         ),
         "intermediate is no CA": under(root.intermediate("No CA", ca=False), {24, 79}),
         "intermediate may not sign": under(
-            root.intermediate("No sign", usage=key_usage("crl_sign")), {20, 24, 32, 79}
+            root.intermediate("No sign", usage=key_usage("crl_sign")), {24, 79}
         ),
         "path length kept": under(root.intermediate("One", pathlen=1).intermediate("Two"), set()),
         "path length exceeded": under(
