@@ -10,6 +10,7 @@ A state of the world is a value, never an exception: see `Handshake.answer`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import re
@@ -18,11 +19,13 @@ import ssl
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from qs_certs.libpq.hostname import mismatch, names_in
+from qs_certs.libpq.outcomes import Shown
 from qs_certs.results import Answer, ServedCertificate
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
@@ -101,6 +104,18 @@ class Handshake:
         """Whether libpq goes on to the next of several hosts: only where no connection came about."""
         return self.connections == 0
 
+    def shown_to(self, host: str | None, *, public_anchor: bool = True) -> Shown:
+        """What decides the outcomes, for a connection whose `host` is *host*."""
+        leaf = self.served[0].der if self.served else None
+        return Shown(
+            self.answer,
+            self.unexpected_byte,
+            self.tls_error,
+            self.verify_error,
+            None if leaf is None else mismatch(host, names_in(leaf)),
+            public_anchor,
+        )
+
 
 def shake_hands(
     host: str,
@@ -170,8 +185,9 @@ class _Deadline:
             raise self.over()
         return left / shares
 
-    def left_for_goodbye(self) -> float:
-        return min(1.0, max(0.1, self._end - time.monotonic()))
+    def for_goodbye(self) -> _Deadline:
+        """At most a second, and a tenth of one even after the end."""
+        return _Deadline(min(1.0, max(0.1, self._end - time.monotonic())))
 
     def over(self) -> _Unanswered:
         return _Unanswered("timed-out", f"no answer within {self._seconds:g} seconds")
@@ -228,8 +244,8 @@ def _attempt(
         with connection:
             if manner.negotiation == "postgres":
                 _ask_for_tls(connection, ends)
-            with _wrapped(connection, context, manner.server_name) as tls:
-                return _speak_tls(tls, manner, ends, shaken)
+            session = _Session(connection, context, manner.server_name)
+            return _speak_tls(session, manner, ends, shaken)
     except _Unanswered as unanswered:
         return replace(
             shaken,
@@ -303,25 +319,55 @@ def _ask_for_tls(connection: socket.socket, ends: _Deadline) -> None:
     raise _Unanswered("not-postgresql", detail, answer[0])
 
 
-def _wrapped(
-    connection: socket.socket, context: ssl.SSLContext, server_name: bytes | None
-) -> ssl.SSLSocket:
-    try:
-        return context.wrap_socket(
-            connection, server_hostname=server_name, do_handshake_on_connect=False
-        )
-    except (OSError, ValueError) as error:  # reset meanwhile, or a name that SNI cannot carry
-        raise _Unanswered("closed", _reason(error)) from None
+class _Session:
+    """TLS over a connection, in steps that the deadline can end.
+
+    OpenSSL gets its bytes from us, a record's worth at a time.  With a socket of its own it would
+    read on for as long as a server sends what it must skip, and no time limit would be looked at.
+    """
+
+    def __init__(
+        self, connection: socket.socket, context: ssl.SSLContext, server_name: bytes | None
+    ) -> None:
+        self._connection = connection
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+
+    def drive(self, step: Callable[[], object], left: Callable[[], float]) -> None:
+        """Carries out a step of `self.tls`; *left* gives the seconds for each wait."""
+        while True:
+            try:
+                step()
+            except ssl.SSLWantReadError:
+                self._send(left)
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    self._send(left)  # the alert
+                raise
+            else:
+                return self._send(left)
+            self._receive(left)
+
+    def _send(self, left: Callable[[], float]) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._connection.settimeout(left())
+            self._connection.sendall(data)
+
+    def _receive(self, left: Callable[[], float]) -> None:
+        self._connection.settimeout(left())
+        data = self._connection.recv(16384)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
 
 
-def _speak_tls(
-    tls: ssl.SSLSocket, manner: _Manner, ends: _Deadline, shaken: Handshake
-) -> Handshake:
+def _speak_tls(session: _Session, manner: _Manner, ends: _Deadline, shaken: Handshake) -> Handshake:
     """The handshake and the good-bye: libpq:fe-secure-openssl.c `open_client_SSL`."""
+    tls = session.tls
     try:
-        # CPython holds this limit for the handshake as a whole, not for each read.
-        tls.settimeout(ends.left())
-        tls.do_handshake()
+        session.drive(tls.do_handshake, ends.left)
     except ssl.SSLCertVerificationError as refused:
         return replace(
             shaken,
@@ -331,8 +377,8 @@ def _speak_tls(
         )
     except TimeoutError:
         raise ends.over() from None
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        raise _Unanswered("closed", "the server closed the connection during TLS") from None
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
+        return _hung_up(shaken)
     except ssl.SSLError as error:
         return _failed(error, manner.bounds, shaken)
     except OSError as error:
@@ -351,20 +397,24 @@ def _speak_tls(
         built=_chain(tls, "get_verified_chain") if verifying else (),
         tls_error=_alpn_error(alpn) if manner.negotiation == "direct" else None,
     )
-    _say_goodbye(tls, ends)
+    # close_notify, and a moment for the server's own: closing with its bytes unread would reset
+    # the connection, and the server would log that.  If it does not wait, we have what we came for.
+    with contextlib.suppress(OSError, _Unanswered):
+        session.drive(tls.unwrap, ends.for_goodbye().left)
     return shaken
 
 
-def _say_goodbye(tls: ssl.SSLSocket, ends: _Deadline) -> None:
-    """close_notify, and a moment for the server's own.
-
-    Closing with its bytes unread would reset the connection, and the server would log that.
+def _hung_up(shaken: Handshake) -> Handshake:
+    """What a server does that knows no direct negotiation, as PostgreSQL before 17: to it, a TLS
+    greeting is a broken startup packet.
     """
-    try:
-        tls.settimeout(ends.left_for_goodbye())
-        tls.unwrap()
-    except (OSError, ValueError):
-        pass  # the server did not wait: what we came for we have
+    direct = shaken.negotiation == "direct"
+    return replace(
+        shaken,
+        answer="closed",
+        detail="the server closed the connection during TLS",
+        tls_error="SSL error: unexpected eof while reading" if direct else None,
+    )
 
 
 def _alpn_error(selected: str | None) -> str | None:
@@ -502,15 +552,18 @@ def _load_crls(context: ssl.SSLContext, trust: Trust) -> None:
 
 
 def _server_name(host: str) -> bytes | None:
-    """The name for SNI; libpq sends none for what looks like an address (RFC 6066 §3)."""
-    if not host or not host.strip("0123456789.") or ":" in host or host.startswith("."):
+    """The name for SNI; libpq sends none for what looks like an address (RFC 6066 §3).
+
+    Python refuses a leading dot and more than 255 bytes; no certificate stands for such a name.
+    """
+    if not host.strip("0123456789.") or ":" in host or host.startswith(".") or len(host) > 255:
         return None
     # As bytes: Python would turn text into punycode, and libpq sends what stands there.
     return host.encode() if host.isascii() else None
 
 
 def _chain(
-    tls: ssl.SSLSocket, which: Literal["get_unverified_chain", "get_verified_chain"]
+    tls: ssl.SSLObject, which: Literal["get_unverified_chain", "get_verified_chain"]
 ) -> tuple[Served, ...]:
     """A chain from OpenSSL.
 

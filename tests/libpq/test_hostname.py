@@ -3,16 +3,15 @@
 The whole of `mismatch` is compared with psql and libpq 15-18 in tests/oracle.
 """
 
+# ruff: noqa: TID253 - only the package itself must be cheap to import
+
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import socket
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,31 +24,9 @@ from qs_certs.libpq.hostname import (
     mismatch,
     names_in,
 )
+from tests.pki import Authority
 
-KEY = ec.generate_private_key(ec.SECP256R1())
-
-
-def certificate(
-    common_names: tuple[str, ...] = (), alternative: tuple[x509.GeneralName, ...] = ()
-) -> bytes:
-    subject = x509.Name(
-        [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Test")]
-        + [x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in common_names]
-    )
-    start = datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "the issuer")]))
-        .public_key(KEY.public_key())
-        .serial_number(7)
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=9000))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    )
-    if alternative:
-        builder = builder.add_extension(x509.SubjectAlternativeName(alternative), critical=False)
-    return builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+ROOT = Authority.root("Host Name Root")
 
 
 def names(dns: str = "", ip: str = "", common_name: str | None = None) -> CertificateNames:
@@ -61,9 +38,9 @@ def names(dns: str = "", ip: str = "", common_name: str | None = None) -> Certif
 
 
 def test_the_names_of_a_certificate_are_read_in_its_own_order() -> None:
-    der = certificate(
-        ("first.example", "second.example"),
-        (
+    leaf = ROOT.leaf(
+        common_name=("first.example", "second.example"),
+        san=(
             x509.DNSName("a.example"),
             x509.RFC822Name("someone@a.example"),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
@@ -72,7 +49,7 @@ def test_the_names_of_a_certificate_are_read_in_its_own_order() -> None:
             x509.IPAddress(ipaddress.ip_address("::1")),
         ),
     )
-    assert names_in(der) == CertificateNames(
+    assert names_in(leaf.der) == CertificateNames(
         (
             AlternativeName("dns", b"a.example"),
             AlternativeName("ip", bytes([127, 0, 0, 1])),
@@ -84,8 +61,8 @@ def test_the_names_of_a_certificate_are_read_in_its_own_order() -> None:
 
 
 def test_a_certificate_without_names_has_none_and_the_issuers_name_is_not_taken() -> None:
-    assert names_in(certificate()) == CertificateNames((), None)
-    assert names_in(certificate(("own.example",))).common_name == b"own.example"
+    assert names_in(ROOT.leaf().der) == CertificateNames((), None)
+    assert names_in(ROOT.leaf(common_name="own.example").der).common_name == b"own.example"
 
 
 @given(st.binary(max_size=80))
@@ -100,7 +77,7 @@ def test_a_damaged_certificate_is_read_without_an_exception(at: int, value: int)
     names_in(bytes(der))
 
 
-DAMAGEABLE = certificate(("a.example",), (x509.DNSName("a.example"),))
+DAMAGEABLE = ROOT.leaf(common_name="a.example", dns=["a.example"]).der
 
 
 @pytest.mark.parametrize(
