@@ -245,7 +245,9 @@ class Authority:
 
     def impostor(self) -> Authority:
         """A root of the same name with another key."""
-        return self._self_signed(ec_key(f"impostor:{self.certificate.sha256}"), None, None)
+        return self._self_signed(
+            ec_key(f"impostor:{self.certificate.x509.serial_number}"), None, None
+        )
 
     def renewed(self, not_before: datetime, not_after: datetime) -> Authority:
         """A root of the same name and key with other dates: an expired copy, a successor."""
