@@ -5,7 +5,7 @@ One entry per client; a driver whose behaviour changed has one per range of vers
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from qs_certs.knowledge.messages import fold
@@ -62,13 +62,16 @@ class Client:
 def find_client(text: str) -> tuple[Client, ...]:
     """The clients that *text* names: by slug, name or alias; else by driver; else by part of these.
 
-    Case and punctuation do not matter.  `npgsql` finds every range of its versions.
+    Case does not matter, and punctuation only where it tells libpq from lib/pq.  `npgsql` finds
+    every range of its versions.
     """
     wanted = fold(text)
     if not wanted:
         return ()
+    typed = text.strip().casefold()
     return (
-        tuple(client for client in CLIENTS if wanted in _names(client))
+        tuple(client for client in CLIENTS if typed in (client.slug, *client.aliases))
+        or tuple(client for client in CLIENTS if wanted in _names(client))
         or tuple(client for client in CLIENTS if wanted == fold(client.driver))
         or tuple(
             client
@@ -83,6 +86,10 @@ def _names(client: Client) -> tuple[str, ...]:
     return tuple(map(fold, (client.slug, client.name, *client.aliases)))
 
 
+def _everywhere(one: OnSystem) -> tuple[OnSystem, OnSystem, OnSystem]:
+    return one, one, one
+
+
 _NOT_HERE = OnSystem("", _NEVER, "Does not run on this system.", runs_here=False)
 _PROOF = (
     "In verify-full a connection that succeeds is verified. Counter-check: with the root file "
@@ -91,20 +98,20 @@ _PROOF = (
 
 # --- libpq: everything that links it looks alike ---
 
-_LIBPQ_POSIX = OnSystem(
-    "~/.postgresql/root.crt; from libpq 15 on HOME decides, before that the password database",
-    _ALL_BUT_DISABLE,
-    "sslmode=verify-full; PGSSLROOTCERT or sslrootcert for another file",
-)
-_LIBPQ_WINDOWS = OnSystem(
-    "postgresql\\root.crt in the roaming folder, asked of Windows and not of APPDATA",
-    _ALL_BUT_DISABLE,
-    "sslmode=verify-full; PGSSLROOTCERT or sslrootcert for another file",
-)
-_PARAMETER = OnSystem(
-    _LIBPQ_POSIX.looks_in, _ALL_BUT_DISABLE, "sslmode='verify-full' among the connection arguments"
-)
-_PARAMETER_ON_WINDOWS = replace(_LIBPQ_WINDOWS, set_instead=_PARAMETER.set_instead)
+
+def _libpq(set_instead: str) -> tuple[OnSystem, OnSystem, OnSystem]:
+    posix = OnSystem(
+        "~/.postgresql/root.crt; from libpq 15 on HOME decides, before that the password database",
+        _ALL_BUT_DISABLE,
+        set_instead,
+    )
+    windows = OnSystem(
+        "postgresql\\root.crt in the roaming folder, asked of Windows and not of APPDATA",
+        _ALL_BUT_DISABLE,
+        set_instead,
+    )
+    return posix, posix, windows
+
 
 _LIBPQ = (
     Client(
@@ -112,9 +119,7 @@ _LIBPQ = (
         "psql",
         "libpq",
         "9.6 to 18",
-        _LIBPQ_POSIX,
-        _LIBPQ_POSIX,
-        _LIBPQ_WINDOWS,
+        *_libpq("sslmode=verify-full; PGSSLROOTCERT or sslrootcert for another file"),
         _PROOF + " The banner's SSL line only says that the session is encrypted.",
         "tested: psql 13.16, 15.18, 17.11, 18.6 on Linux; source for macOS and Windows",
         notes=(
@@ -128,16 +133,13 @@ _LIBPQ = (
         "libpq",
         "libpq",
         "9.6 to 18",
-        _LIBPQ_POSIX,
-        _LIBPQ_POSIX,
-        _LIBPQ_WINDOWS,
+        *_libpq("sslmode=verify-full; PGSSLROOTCERT or sslrootcert for another file"),
         _PROOF,
         "tested: 9.6.2 to 18.6 on Linux; source for macOS and Windows",
         notes=(
-            "Once the file exists, every mode but disable checks the chain; only verify-full "
-            "checks the name.",
-            "prefer, the default, goes on in plaintext after a failed check where the server lets "
-            "it.",
+            "Once the file exists, every mode but disable checks the chain.",
+            "Only verify-full checks the name.",
+            "After a failed check prefer, the default, goes on in plaintext if the server lets it.",
             "sslrootcert=system needs libpq 16 and a build that knows the system's roots.",
         ),
     ),
@@ -146,9 +148,7 @@ _LIBPQ = (
         "psycopg 3",
         "libpq",
         "3.1 and later",
-        _PARAMETER,
-        _PARAMETER,
-        _PARAMETER_ON_WINDOWS,
+        *_libpq("sslmode='verify-full' among the connection arguments"),
         _PROOF,
         "tested: the libpq in wheels up to 3.3.9 on Linux",
         aliases=("psycopg3", "psycopg-binary"),
@@ -159,9 +159,7 @@ _LIBPQ = (
         "psycopg2",
         "libpq",
         "2.7 and later",
-        _PARAMETER,
-        _PARAMETER,
-        _PARAMETER_ON_WINDOWS,
+        *_libpq("sslmode='verify-full' among the connection arguments"),
         _PROOF,
         "tested: the libpq in wheels up to 2.9.13 on Linux",
         aliases=("psycopg2-binary", "python", "aepp"),
@@ -173,9 +171,7 @@ _LIBPQ = (
         "SQLAlchemy",
         "libpq through psycopg or psycopg2",
         "with either of the two",
-        replace(_PARAMETER, set_instead="connect_args={'sslmode': 'verify-full'}"),
-        replace(_PARAMETER, set_instead="connect_args={'sslmode': 'verify-full'}"),
-        replace(_PARAMETER_ON_WINDOWS, set_instead="connect_args={'sslmode': 'verify-full'}"),
+        *_libpq("connect_args={'sslmode': 'verify-full'}"),
         _PROOF,
         "documentation; libpq itself tested",
         notes=("With asyncpg or pg8000 as driver, see these.",),
@@ -186,12 +182,7 @@ _LIBPQ = (
         "Jupyter Notebook",
         "libpq through psycopg2",
         "with psycopg2",
-        replace(_PARAMETER, set_instead="sslmode=verify-full in the string for psycopg2.connect"),
-        replace(_PARAMETER, set_instead="sslmode=verify-full in the string for psycopg2.connect"),
-        replace(
-            _PARAMETER_ON_WINDOWS,
-            set_instead="sslmode=verify-full in the string for psycopg2.connect",
-        ),
+        *_libpq("sslmode=verify-full in the string for psycopg2.connect"),
         _PROOF,
         "documentation; libpq itself tested",
         aliases=("jupyterlab", "notebook"),
@@ -203,9 +194,7 @@ _LIBPQ = (
         "RStudio with RPostgres",
         "libpq",
         "any RPostgres",
-        replace(_PARAMETER, set_instead="sslmode = 'verify-full' in dbConnect"),
-        replace(_PARAMETER, set_instead="sslmode = 'verify-full' in dbConnect"),
-        replace(_PARAMETER_ON_WINDOWS, set_instead="sslmode = 'verify-full' in dbConnect"),
+        *_libpq("sslmode = 'verify-full' in dbConnect"),
         _PROOF,
         "documentation; libpq itself tested",
         aliases=("rpostgres", "rstudio", "r"),
@@ -216,15 +205,7 @@ _LIBPQ = (
         "psqlODBC",
         "libpq",
         "17 and 18",
-        replace(
-            _LIBPQ_POSIX, set_instead="SSLmode=verify-full in the DSN; pqopt={sslrootcert=...}"
-        ),
-        replace(
-            _LIBPQ_POSIX, set_instead="SSLmode=verify-full in the DSN; pqopt={sslrootcert=...}"
-        ),
-        replace(
-            _LIBPQ_WINDOWS, set_instead="SSLmode=verify-full in the DSN; pqopt={sslrootcert=...}"
-        ),
+        *_libpq("SSLmode=verify-full in the DSN; pqopt={sslrootcert=...}"),
         _PROOF,
         "tested: 17.00.0004 and 18.00.0005 on Linux",
         aliases=("odbc", "unixodbc", "postgresql-odbc"),
@@ -239,8 +220,7 @@ _LIBPQ = (
         "libpq through psqlODBC",
         "with psqlODBC",
         _NOT_HERE,
-        replace(_LIBPQ_POSIX, set_instead="SSLmode=verify-full in the DSN"),
-        replace(_LIBPQ_WINDOWS, set_instead="SSLmode=verify-full in the DSN"),
+        *_libpq("SSLmode=verify-full in the DSN")[1:],
         _PROOF,
         "documentation; psqlODBC itself tested on Linux",
         aliases=("microsoft excel",),
@@ -254,9 +234,7 @@ _LIBPQ = (
         "pgAdmin 4",
         "libpq",
         "4",
-        replace(_LIBPQ_POSIX, set_instead="Parameters: SSL mode verify-full"),
-        replace(_LIBPQ_POSIX, set_instead="Parameters: SSL mode verify-full"),
-        replace(_LIBPQ_WINDOWS, set_instead="Parameters: SSL mode verify-full"),
+        *_libpq("Parameters: SSL mode verify-full"),
         _PROOF,
         "documentation; libpq itself tested",
         notes=("Query Service does not support pgAdmin.",),
@@ -266,9 +244,7 @@ _LIBPQ = (
         "Perl DBD::Pg",
         "libpq",
         "any",
-        replace(_LIBPQ_POSIX, set_instead="sslmode=verify-full in the DSN"),
-        replace(_LIBPQ_POSIX, set_instead="sslmode=verify-full in the DSN"),
-        replace(_LIBPQ_WINDOWS, set_instead="sslmode=verify-full in the DSN"),
+        *_libpq("sslmode=verify-full in the DSN"),
         _PROOF,
         "documentation; libpq itself tested",
         aliases=("perl",),
@@ -278,9 +254,7 @@ _LIBPQ = (
         "Ruby pg",
         "libpq",
         "any",
-        replace(_LIBPQ_POSIX, set_instead="sslmode: 'verify-full' for PG.connect"),
-        replace(_LIBPQ_POSIX, set_instead="sslmode: 'verify-full' for PG.connect"),
-        replace(_LIBPQ_WINDOWS, set_instead="sslmode: 'verify-full' for PG.connect"),
+        *_libpq("sslmode: 'verify-full' for PG.connect"),
         _PROOF,
         "documentation; libpq itself tested",
         aliases=("ruby", "rails", "activerecord"),
@@ -290,9 +264,7 @@ _LIBPQ = (
         "PHP pgsql and PDO",
         "libpq",
         "any",
-        replace(_LIBPQ_POSIX, set_instead="sslmode=verify-full in the connection string"),
-        replace(_LIBPQ_POSIX, set_instead="sslmode=verify-full in the connection string"),
-        replace(_LIBPQ_WINDOWS, set_instead="sslmode=verify-full in the connection string"),
+        *_libpq("sslmode=verify-full in the connection string"),
         _PROOF,
         "documentation; libpq itself tested",
         aliases=("pdo", "pdo_pgsql", "laravel"),
@@ -302,16 +274,19 @@ _LIBPQ = (
 
 # --- pgjdbc ---
 
-_PGJDBC_POSIX = OnSystem(
-    "~/.postgresql/root.crt in Java's user.home; HOME is not looked at",
-    _VERIFY_ONLY,
-    "sslmode=verify-full; sslrootcert for another file",
-)
-_PGJDBC_WINDOWS = OnSystem(
-    "postgresql\\root.crt in the folder that APPDATA names",
-    _VERIFY_ONLY,
-    "sslmode=verify-full; sslrootcert for another file",
-)
+
+def _pgjdbc(set_instead: str) -> tuple[OnSystem, OnSystem, OnSystem]:
+    posix = OnSystem(
+        "~/.postgresql/root.crt in Java's user.home; HOME is not looked at",
+        _VERIFY_ONLY,
+        set_instead,
+    )
+    windows = OnSystem(
+        "postgresql\\root.crt in the folder that APPDATA names", _VERIFY_ONLY, set_instead
+    )
+    return posix, posix, windows
+
+
 _JAVA_STORE = (
     "sslfactory=org.postgresql.ssl.DefaultJavaSSLFactory takes Java's own roots instead of the "
     "file."
@@ -324,9 +299,7 @@ _PGJDBC = (
         "PostgreSQL JDBC driver",
         "pgjdbc",
         "42.2 and later",
-        _PGJDBC_POSIX,
-        _PGJDBC_POSIX,
-        _PGJDBC_WINDOWS,
+        *_pgjdbc("sslmode=verify-full; sslrootcert for another file"),
         _PROOF,
         "tested: 42.2.15, 42.5.5, 42.7.7, 42.7.14 on Linux; source for Windows",
         aliases=("jdbc", "postgresql-jdbc", "java"),
@@ -341,9 +314,7 @@ _PGJDBC = (
         "DbVisualizer",
         "pgjdbc",
         "any",
-        replace(_PGJDBC_POSIX, set_instead="Driver properties: sslmode = verify-full"),
-        replace(_PGJDBC_POSIX, set_instead="Driver properties: sslmode = verify-full"),
-        replace(_PGJDBC_WINDOWS, set_instead="Driver properties: sslmode = verify-full"),
+        *_pgjdbc("Driver properties: sslmode = verify-full"),
         _PROOF,
         "documentation; pgjdbc itself tested",
         aliases=("dbvis", "dbvisulaizer"),
@@ -355,9 +326,7 @@ _PGJDBC = (
         "Aqua Data Studio",
         "pgjdbc",
         "any",
-        replace(_PGJDBC_POSIX, set_instead="Driver tab, Parameters: ?sslmode=verify-full"),
-        replace(_PGJDBC_POSIX, set_instead="Driver tab, Parameters: ?sslmode=verify-full"),
-        replace(_PGJDBC_WINDOWS, set_instead="Driver tab, Parameters: ?sslmode=verify-full"),
+        *_pgjdbc("Driver tab, Parameters: ?sslmode=verify-full"),
         _PROOF,
         "documentation; pgjdbc itself tested",
         aliases=("ads", "aqua"),
@@ -372,9 +341,7 @@ _PGJDBC = (
         "DBeaver",
         "pgjdbc",
         "any",
-        replace(_PGJDBC_POSIX, set_instead="SSL tab: SSL mode verify-full"),
-        replace(_PGJDBC_POSIX, set_instead="SSL tab: SSL mode verify-full"),
-        replace(_PGJDBC_WINDOWS, set_instead="SSL tab: SSL mode verify-full"),
+        *_pgjdbc("SSL tab: SSL mode verify-full"),
         _PROOF,
         "source; pgjdbc itself tested",
         notes=("SSL without a chosen mode already means verify-full.",),
@@ -384,9 +351,7 @@ _PGJDBC = (
         "DataGrip",
         "pgjdbc",
         "any",
-        replace(_PGJDBC_POSIX, set_instead="SSH/SSL: mode Verify Full, CA file root.crt"),
-        replace(_PGJDBC_POSIX, set_instead="SSH/SSL: mode Verify Full, CA file root.crt"),
-        replace(_PGJDBC_WINDOWS, set_instead="SSH/SSL: mode Verify Full, CA file root.crt"),
+        *_pgjdbc("SSH/SSL: mode Verify Full, CA file root.crt"),
         _PROOF,
         "documentation; pgjdbc itself tested",
         aliases=("intellij", "jetbrains"),
@@ -396,9 +361,7 @@ _PGJDBC = (
         "RStudio with RJDBC",
         "pgjdbc",
         "any",
-        replace(_PGJDBC_POSIX, set_instead="sslmode=verify-full in the JDBC URL"),
-        replace(_PGJDBC_POSIX, set_instead="sslmode=verify-full in the JDBC URL"),
-        replace(_PGJDBC_WINDOWS, set_instead="sslmode=verify-full in the JDBC URL"),
+        *_pgjdbc("sslmode=verify-full in the JDBC URL"),
         _PROOF,
         "documentation; pgjdbc itself tested",
         aliases=("rjdbc", "rstudio", "r"),
@@ -579,7 +542,7 @@ _OTHERS = (
         ),
         _PROOF,
         "tested: 1.12.3 on Linux; source for macOS and Windows",
-        aliases=("libpq-go", "go", "golang"),
+        aliases=("lib/pq", "go", "golang"),
         notes=("The default file counts only when sslmode is given explicitly.",),
     ),
     Client(
@@ -635,9 +598,7 @@ _OTHERS = (
         "pg8000",
         "pg8000",
         "1.31",
-        OnSystem("nowhere: the program gives a context", _NEVER, _SSL_CONTEXT),
-        OnSystem("nowhere: the program gives a context", _NEVER, _SSL_CONTEXT),
-        OnSystem("nowhere: the program gives a context", _NEVER, _SSL_CONTEXT),
+        *_everywhere(OnSystem("nowhere: the program gives a context", _NEVER, _SSL_CONTEXT)),
         "Only with such a context; ssl_context=True encrypts and verifies nothing.",
         "tested: 1.31.6 on Linux",
         notes=("Without a context it goes on in plaintext where the server declines TLS.",),
@@ -647,9 +608,9 @@ _OTHERS = (
         "node-postgres (pg)",
         "node-postgres",
         "8",
-        OnSystem("Node's own list of roots, which has G2; never root.crt", _NEVER, _NODE_SET),
-        OnSystem("Node's own list of roots, which has G2; never root.crt", _NEVER, _NODE_SET),
-        OnSystem("Node's own list of roots, which has G2; never root.crt", _NEVER, _NODE_SET),
+        *_everywhere(
+            OnSystem("Node's own list of roots, which has G2; never root.crt", _NEVER, _NODE_SET)
+        ),
         "With ssl: true a connection that succeeds is verified; not with "
         "rejectUnauthorized: false.",
         "tested: 8.23.1 with Node 20 on Linux",
@@ -664,9 +625,9 @@ _OTHERS = (
         "VS Code with SQLTools",
         "node-postgres",
         "with its PostgreSQL driver",
-        OnSystem("Node's own list of roots; never root.crt", _NEVER, "SSL: Enabled; ca: <file>"),
-        OnSystem("Node's own list of roots; never root.crt", _NEVER, "SSL: Enabled; ca: <file>"),
-        OnSystem("Node's own list of roots; never root.crt", _NEVER, "SSL: Enabled; ca: <file>"),
+        *_everywhere(
+            OnSystem("Node's own list of roots; never root.crt", _NEVER, "SSL: Enabled; ca: <file>")
+        ),
         "SSL Enabled with rejectUnauthorized left on.",
         "source; node-postgres itself tested",
         aliases=("vscode", "vs code", "visual studio code", "sqltools", "github copilot"),
