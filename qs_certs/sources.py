@@ -45,6 +45,7 @@ REDIRECTS = 3
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: `C:\` is no scheme
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
 _SHOWN_FINGERPRINTS = 3
+_TOO_LATE = "no complete answer in time"
 _CHUNK = 64  # the clock is looked at after each: a server may send one byte a second
 
 
@@ -264,7 +265,7 @@ def _download(url: str, *, timeout: float, ca_bundle: str | None) -> bytes:
     try:
         outcome = answer.get(timeout=max(deadline - time.monotonic(), 0))
     except queue.Empty:
-        outcome = _Failed(f"no complete answer within {timeout:g} s")
+        outcome = _Failed(_TOO_LATE)
     if isinstance(outcome, _Failed):
         message = f"could not download {_shown(address)}"
         raise CouldNotFetch(message, why=str(outcome)) from outcome.__cause__
@@ -334,20 +335,25 @@ def _body(url: str, deadline: float, ca_bundle: str | None) -> bytes:
         )
         for _ in range(1 + REDIRECTS):
             try:
-                with session.get(
-                    url,
-                    stream=True,
-                    allow_redirects=False,
-                    timeout=_left(deadline),
-                    # A path given here outranks REQUESTS_CA_BUNDLE; set on the session, it would not.
-                    verify=True if ca_bundle is None else ca_bundle,
-                ) as response:
+                with _get(session, url, deadline, ca_bundle) as response:
                     if response.status_code not in _REDIRECT_STATUS:
                         return _content(response, deadline)
                     url = _next(url, response.headers.get("Location", ""))
             except failures as error:
                 raise _Failed(_cause(error)) from error
     raise _Failed(f"more than {REDIRECTS} redirects")
+
+
+def _get(
+    session: requests.Session, url: str, deadline: float, ca_bundle: str | None
+) -> requests.Response:
+    # A path given here outranks REQUESTS_CA_BUNDLE; given to the session, it would not.
+    verify = True if ca_bundle is None else ca_bundle
+    timeout = _left(deadline)
+    try:
+        return session.get(url, stream=True, allow_redirects=False, timeout=timeout, verify=verify)
+    except TypeError:  # what requests makes of a proxy `http://user:password@`
+        raise _Failed("the proxy's address names no host") from None
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -357,7 +363,7 @@ def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise _Failed("no complete answer in time")
+        raise _Failed(_TOO_LATE)
     return left
 
 
@@ -427,7 +433,9 @@ def _cause(error: BaseException) -> str:
     import ssl
 
     import requests
+    import urllib3.exceptions
 
+    unsupported = (requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown)
     causes = tuple(_causes(error))
     tunnel = _first_match(r"Tunnel connection failed: (\d{3})", causes)
     if tunnel is not None:
@@ -436,7 +444,7 @@ def _cause(error: BaseException) -> str:
         return "the proxy's address is no URL"
     if _first_match(r"(suitable TLS CA certificate bundle)", causes) is not None:
         return "the file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist"
-    if isinstance(error, requests.exceptions.InvalidSchema):
+    if any(isinstance(cause, unsupported) for cause in causes):
         return "this kind of proxy is not supported"
     via = "through the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
     for cause in causes:
@@ -448,7 +456,7 @@ def _cause(error: BaseException) -> str:
             return via + "the host name could not be resolved"
     for cause in causes:
         if isinstance(cause, (TimeoutError, requests.Timeout)):
-            return via + "the connection timed out"
+            return via + _TOO_LATE
         if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
             return via + f"the connection failed ({cause.strerror})"
     if any("IncompleteRead" in type(cause).__name__ for cause in causes):

@@ -6,6 +6,7 @@ Both listen on the loopback address only, and are asked for as `localhost`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import socket
@@ -133,11 +134,15 @@ def to_the_end(body: bytes) -> Serve:
 BLOCK_PAGE = b"\r\n<!DOCTYPE html><html><body>Access to this site is blocked.</body></html>"
 
 
+@functools.cache
+def _bomb(right: bytes) -> bytes:
+    return gzip.compress(right + b"\n" * 50_000_000)
+
+
 def pages(right: bytes, wrong: bytes) -> dict[str, Serve]:
     """Every behaviour that the tests name, for a site that should serve *right* (both PEM)."""
     der = ssl.PEM_cert_to_DER_cert(right.decode("ascii"))
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(right)
-    bomb = gzip.compress(right + b"\n" * 50_000_000)
     bare = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return {
         "/pem": answer(right),
@@ -165,7 +170,7 @@ def pages(right: bytes, wrong: bytes) -> dict[str, Serve]:
         "/204": answer(b"", "204 No Content"),
         "/endless": endless,
         "/large": answer(right + b"\n" * 262144),
-        "/bomb": answer(bomb, content_encoding="gzip"),
+        "/bomb": answer(_bomb(right), content_encoding="gzip"),
         "/half-gzip": answer(gzip.compress(right)[:-10], content_encoding="gzip"),
         "/no-gzip": answer(right, content_encoding="gzip"),
         "/br": answer(right, content_encoding="br"),
