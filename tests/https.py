@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 import trustme
@@ -251,11 +252,16 @@ def _head(connection: socket.socket) -> Seen | None:
 
 @contextlib.contextmanager
 def serving(
-    authority: trustme.CA, served: dict[str, Serve], name: str = "localhost"
+    authority: trustme.CA,
+    served: dict[str, Serve],
+    name: str = "localhost",
+    not_after: datetime | None = None,
 ) -> Iterator[Site]:
     """A site whose certificate is for *name* and issued by *authority*."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
+    authority.issue_cert(
+        name, not_before=datetime(2019, 1, 1, tzinfo=timezone.utc), not_after=not_after
+    ).configure_cert(context)
     site = Site(0, served)
 
     def handle(connection: socket.socket, stop: threading.Event) -> None:

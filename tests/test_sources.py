@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gc
 import hashlib
 import os
 import pkgutil
@@ -20,6 +21,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -368,6 +370,14 @@ def test_without_a_ca_bundle_certifi_decides(world: World) -> None:
     assert "is not trusted here" in (got.warning or "")
 
 
+def test_an_expired_certificate_of_the_server_is_called_so(world: World) -> None:
+    long_ago = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    with https.serving(world.authority, {}, not_after=long_ago) as site:
+        root = dataclasses.replace(G2, url=site.url("/pem"))
+        got = sources.fetch(root, url=None, ca_bundle=world.ca_bundle, offline=False)
+    assert "has expired" in (got.warning or "")
+
+
 def test_a_certificate_for_another_host_counts_as_failed(world: World) -> None:
     with https.serving(world.authority, https.pages(G2_PEM, G3_PEM), "other.example") as site:
         root = dataclasses.replace(G2, url=site.url("/pem"))
@@ -510,6 +520,7 @@ def test_the_credentials_of_a_proxy_go_to_the_proxy_alone(
         pytest.param("weird://user:hunter2@localhost:1", "proxy", id="unknown scheme"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # urllib3 before 2
 def test_a_failing_proxy_is_named_without_its_credentials(
     world: World, monkeypatch: pytest.MonkeyPatch, spelling: str, reason: str
 ) -> None:
@@ -524,6 +535,8 @@ def test_a_failing_proxy_is_named_without_its_credentials(
     assert (got.der, got.source) == (G2_DER, "embedded")
     assert reason in (got.warning or "")
     assert "hunter2" not in _everything_said(got) + _everything_said(raised.value)
+    del raised
+    gc.collect()  # or another test would get that warning
     assert world.site.seen == []
 
 
@@ -640,8 +653,6 @@ def test_what_a_ca_certificate_is_follows_rfc_5280(extension: Extension, accepte
 
 
 def _self_signed(extension: Extension) -> bytes:
-    from datetime import datetime, timedelta, timezone
-
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
