@@ -46,6 +46,11 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: `C:\` i
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
 _SHOWN_FINGERPRINTS = 3
 _CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH = 10, 62  # openssl:x509_vfy.h X509_V_ERR_*
+_HTTP_CAUSES = {  # http.client's, and urllib3's of the same names
+    "IncompleteRead": "the answer was cut off",
+    "RemoteDisconnected": "the server hung up without an answer",
+    "BadStatusLine": "what answered does not speak HTTP",
+}
 _TOO_LATE = "no complete answer in time"
 _CHUNK = 64  # the clock is looked at after each: a server may send one byte a second
 
@@ -481,8 +486,8 @@ def _connection_cause(causes: tuple[BaseException, ...]) -> str:
             return _TOO_LATE
         if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
             return f"the connection failed ({cause.strerror})"
-        if type(cause).__name__ == "IncompleteRead":  # of http.client, and of urllib3
-            return "the answer was cut off"
+        if type(cause).__name__ in _HTTP_CAUSES:
+            return _HTTP_CAUSES[type(cause).__name__]
     return f"the connection failed ({type(causes[-1]).__name__})"
 
 
