@@ -45,6 +45,13 @@ REDIRECTS = 3
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: `C:\` is no scheme
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
 _SHOWN_FINGERPRINTS = 3
+_CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH = 10, 62  # openssl:x509_vfy.h X509_V_ERR_*
+_HTTP_CAUSES = {  # http.client's, and urllib3's of the same names
+    "IncompleteRead": "the answer was cut off",
+    "RemoteDisconnected": "the server hung up without an answer",
+    "BadStatusLine": "what answered does not speak HTTP",
+}
+_TOO_LATE = "no complete answer in time"
 _CHUNK = 64  # the clock is looked at after each: a server may send one byte a second
 
 
@@ -264,7 +271,7 @@ def _download(url: str, *, timeout: float, ca_bundle: str | None) -> bytes:
     try:
         outcome = answer.get(timeout=max(deadline - time.monotonic(), 0))
     except queue.Empty:
-        outcome = _Failed(f"no complete answer within {timeout:g} s")
+        outcome = _Failed(_TOO_LATE)
     if isinstance(outcome, _Failed):
         message = f"could not download {_shown(address)}"
         raise CouldNotFetch(message, why=str(outcome)) from outcome.__cause__
@@ -334,20 +341,25 @@ def _body(url: str, deadline: float, ca_bundle: str | None) -> bytes:
         )
         for _ in range(1 + REDIRECTS):
             try:
-                with session.get(
-                    url,
-                    stream=True,
-                    allow_redirects=False,
-                    timeout=_left(deadline),
-                    # A path given here outranks REQUESTS_CA_BUNDLE; set on the session, it would not.
-                    verify=True if ca_bundle is None else ca_bundle,
-                ) as response:
+                with _get(session, url, deadline, ca_bundle) as response:
                     if response.status_code not in _REDIRECT_STATUS:
                         return _content(response, deadline)
                     url = _next(url, response.headers.get("Location", ""))
             except failures as error:
                 raise _Failed(_cause(error)) from error
     raise _Failed(f"more than {REDIRECTS} redirects")
+
+
+def _get(
+    session: requests.Session, url: str, deadline: float, ca_bundle: str | None
+) -> requests.Response:
+    # A path given here outranks REQUESTS_CA_BUNDLE; given to the session, it would not.
+    verify = True if ca_bundle is None else ca_bundle
+    timeout = _left(deadline)
+    try:
+        return session.get(url, stream=True, allow_redirects=False, timeout=timeout, verify=verify)
+    except TypeError:  # what requests makes of a proxy `http://user:password@`
+        raise _Failed("the proxy's address names no host") from None
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -357,7 +369,7 @@ def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise _Failed("no complete answer in time")
+        raise _Failed(_TOO_LATE)
     return left
 
 
@@ -424,44 +436,65 @@ def _cause(error: BaseException) -> str:
     The words of requests and urllib3 are not passed on: they hold addresses, and with them the
     credentials of a proxy.
     """
-    import ssl
-
     import requests
 
     causes = tuple(_causes(error))
-    tunnel = _first_match(r"Tunnel connection failed: (\d{3})", causes)
-    if tunnel is not None:
-        return f"the proxy refused with HTTP status {tunnel}"
-    if any(isinstance(cause, requests.exceptions.InvalidProxyURL) for cause in causes):
-        return "the proxy's address is no URL"
     if _first_match(r"(suitable TLS CA certificate bundle)", causes) is not None:
         return "the file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist"
-    if isinstance(error, requests.exceptions.InvalidSchema):
-        return "this kind of proxy is not supported"
+    settings = _proxy_cause(causes)
+    if settings is not None:
+        return settings
     via = "through the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
+    return via + (_tls_cause(causes) or _connection_cause(causes))
+
+
+def _proxy_cause(causes: tuple[BaseException, ...]) -> str | None:
+    import requests
+    import urllib3.exceptions
+
+    unsupported = (requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown)
+    status = _first_match(r"Tunnel connection failed: (\d{3})", causes)
+    if status is not None:
+        return f"the proxy refused with HTTP status {status}"
+    if any(isinstance(cause, requests.exceptions.InvalidProxyURL) for cause in causes):
+        return "the proxy's address is no URL"
+    if any(isinstance(cause, unsupported) for cause in causes):
+        return "this kind of proxy is not supported"
+    return None
+
+
+def _tls_cause(causes: tuple[BaseException, ...]) -> str | None:
+    import ssl
+
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return via + _distrust(cause)
+            return _distrust(cause.verify_code)
+        if type(cause).__name__ == "CertificateError":  # urllib3 before 2 compares names itself
+            return _distrust(_HOSTNAME_MISMATCH)
         if isinstance(cause, ssl.SSLError):
-            return via + f"TLS failed ({cause.reason or 'no reason given'})"
-        if isinstance(cause, socket.gaierror):
-            return via + "the host name could not be resolved"
+            return f"TLS failed ({cause.reason or 'no reason given'})"
+    return None
+
+
+def _connection_cause(causes: tuple[BaseException, ...]) -> str:
+    import requests
+
     for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            return "the host name could not be resolved"
         if isinstance(cause, (TimeoutError, requests.Timeout)):
-            return via + "the connection timed out"
+            return _TOO_LATE
         if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
-            return via + f"the connection failed ({cause.strerror})"
-    if any("IncompleteRead" in type(cause).__name__ for cause in causes):
-        return "the answer was cut off"
-    return via + f"the connection failed ({type(causes[-1]).__name__})"
+            return f"the connection failed ({cause.strerror})"
+        if type(cause).__name__ in _HTTP_CAUSES:
+            return _HTTP_CAUSES[type(cause).__name__]
+    return f"the connection failed ({type(causes[-1]).__name__})"
 
 
-def _distrust(error: object) -> str:
-    code = getattr(error, "verify_code", None)
-    # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_HOSTNAME_MISMATCH (openssl:x509_vfy.h)
-    if code == 10:
+def _distrust(verify_code: int) -> str:
+    if verify_code == _CERT_HAS_EXPIRED:
         return "the server's certificate has expired, or the clock of this machine is wrong"
-    if code == 62:
+    if verify_code == _HOSTNAME_MISMATCH:
         return "the server's certificate is for another host name"
     return "the server's certificate is not trusted here (TLS inspection? use --ca-bundle)"
 

@@ -6,6 +6,7 @@ Both listen on the loopback address only, and are asked for as `localhost`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import socket
@@ -14,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 import trustme
@@ -133,11 +135,15 @@ def to_the_end(body: bytes) -> Serve:
 BLOCK_PAGE = b"\r\n<!DOCTYPE html><html><body>Access to this site is blocked.</body></html>"
 
 
+@functools.cache
+def _bomb(right: bytes) -> bytes:
+    return gzip.compress(right + b"\n" * 50_000_000)
+
+
 def pages(right: bytes, wrong: bytes) -> dict[str, Serve]:
     """Every behaviour that the tests name, for a site that should serve *right* (both PEM)."""
     der = ssl.PEM_cert_to_DER_cert(right.decode("ascii"))
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(right)
-    bomb = gzip.compress(right + b"\n" * 50_000_000)
     bare = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return {
         "/pem": answer(right),
@@ -165,7 +171,7 @@ def pages(right: bytes, wrong: bytes) -> dict[str, Serve]:
         "/204": answer(b"", "204 No Content"),
         "/endless": endless,
         "/large": answer(right + b"\n" * 262144),
-        "/bomb": answer(bomb, content_encoding="gzip"),
+        "/bomb": answer(_bomb(right), content_encoding="gzip"),
         "/half-gzip": answer(gzip.compress(right)[:-10], content_encoding="gzip"),
         "/no-gzip": answer(right, content_encoding="gzip"),
         "/br": answer(right, content_encoding="br"),
@@ -246,11 +252,16 @@ def _head(connection: socket.socket) -> Seen | None:
 
 @contextlib.contextmanager
 def serving(
-    authority: trustme.CA, served: dict[str, Serve], name: str = "localhost"
+    authority: trustme.CA,
+    served: dict[str, Serve],
+    name: str = "localhost",
+    not_after: datetime | None = None,
 ) -> Iterator[Site]:
     """A site whose certificate is for *name* and issued by *authority*."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
+    authority.issue_cert(
+        name, not_before=datetime(2019, 1, 1, tzinfo=timezone.utc), not_after=not_after
+    ).configure_cert(context)
     site = Site(0, served)
 
     def handle(connection: socket.socket, stop: threading.Event) -> None:
