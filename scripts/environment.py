@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -254,5 +255,5 @@ def _pip(command: list[str]) -> None:
 def _last_words(done: subprocess.CompletedProcess[str]) -> str:
     """The lines that say what went wrong: pip's and uv's are the last ones."""
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error:", "cause:"))]
+    errors = [line for line in lines if re.match(r"(?i)(error|cause|\w+error):", line)]
     return "; ".join(errors[-3:] or lines[-3:]) or f"it ended with {done.returncode}"
