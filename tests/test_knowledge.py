@@ -40,7 +40,7 @@ no-host-name crl-failure revoked-certificate server-without-tls not-postgresql h
 old-tls-protocol server-error closed-at-once timed-out unreachable name-not-resolved unix-socket
 direct-tls-refused public-root-verify-ca default-overridden first-root-file could-not-download
 sudo-target nothing-to-roll-back repaired
-""".split()
+""".split()  # noqa: SIM905 - a paragraph reads better than sixty lines
 
 OPTIONS = {
     # The contract: every command, with the options that a fix may use.
@@ -107,7 +107,7 @@ def own_commands() -> Iterator[tuple[str, str]]:
                 yield kind.code, command
 
 
-@pytest.mark.parametrize(("code", "command"), own_commands())
+@pytest.mark.parametrize(("code", "command"), list(own_commands()))
 def test_a_fix_uses_only_commands_and_options_of_the_contract(code: str, command: str) -> None:
     unquoted = re.sub(r"\"[^\"]*\"|'[^']*'", "QUOTED", command.partition("|")[0])
     words = unquoted.split()
@@ -155,9 +155,13 @@ PYTHON = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
 JAVA_FILE = f"Could not open SSL root certificate file {PATH}."
 JAVA_CAUSE = f"{JAVA_FILE}\nCaused by: java.io.FileNotFoundException: {PATH} "
 JAVA_LOAD = f"Loading the SSL root certificate {PATH} into a TrustManager failed."
-JAVA_PATH = "SSL error: PKIX path validation failed: java.security.cert.CertPathValidatorException: "
+JAVA_PATH = (
+    "SSL error: PKIX path validation failed: java.security.cert.CertPathValidatorException: "
+)
 PGX = f"failed to connect to `host={HOST} user=u database=prod:all`: "
-GO_DATES = "x509: certificate has expired or is not yet valid: current time 2026-07-01T00:00:00Z is "
+GO_DATES = (
+    "x509: certificate has expired or is not yet valid: current time 2026-07-01T00:00:00Z is "
+)
 
 MESSAGES_OF_SECTION_6 = [
     # libpq
@@ -324,7 +328,7 @@ def test_a_message_is_recognised_with_another_host_path_and_case(code: str, mess
         .replace(PATH, "D:\\Data\\My Certs/root.crt")
         .replace("a.example.com", "db-7.internal")
         .replace('"', "”")
-        .replace("'", "’")
+        .replace("'", "\u2019")
     )
     assert code_of(other) == code
     assert code_of(other.upper()) == code
@@ -373,6 +377,17 @@ def test_a_short_word_is_a_message_only_where_it_is_everything() -> None:
     assert code_of("EOF") == "closed-at-once"
     assert code_of("pq: EOF\n") == "closed-at-once"
     assert code_of("unexpected EOF in file x") is None
+
+
+def test_a_tilde_that_nobody_expands_is_the_first_cause_only_where_the_path_begins_with_it() -> (
+    None
+):
+    literal = explain('root certificate file "~/.postgresql/root.crt" does not exist')
+    short_name = explain('root certificate file "C:/LONGNA~1/root.crt" does not exist')
+    assert literal is not None
+    assert short_name is not None
+    assert "tilde" in literal.causes[0]
+    assert not any("tilde" in cause for cause in short_name.causes)
 
 
 def test_of_several_messages_the_most_specific_is_explained() -> None:
@@ -647,6 +662,58 @@ def test_what_node_says_is_recognised(
     assert code_of(done.stdout) == expected, done.stdout
 
 
+JAVA = shutil.which("java")
+JDBC_DRIVERS = sorted(Path.home().glob(".m2/repository/org/postgresql/postgresql/*/*[0-9].jar"))
+JAVA_CLIENT = """
+class Client {
+  public static void main(String[] urls) {
+    for (String url : urls) {
+      try { java.sql.DriverManager.getConnection(url); }
+      catch (Throwable error) {
+        for (; error != null; error = error.getCause()) System.out.println(error);
+      }
+      System.out.println("---");
+    }
+  }
+}
+"""
+
+
+@pytest.mark.skipif(JAVA is None or not JDBC_DRIVERS, reason="needs Java and pgjdbc from Maven")
+def test_what_pgjdbc_says_is_recognised(
+    certificates: dict[str, Path], tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    assert JAVA is not None
+    settings = {
+        "untrusted-chain": "sslrootcert={other}",
+        "host-name-mismatch": "sslrootcert={right}",
+        "root-missing": f"sslrootcert={tmp_path}/none.crt",
+        "root-unloadable": "sslrootcert={empty}",
+    }
+    client = tmp_path / "Client.java"
+    client.write_text(JAVA_CLIENT)
+    with server(b"S", tls) as port, server(b"N") as plain, server(b"H") as web:
+        urls = [
+            f"jdbc:postgresql://127.0.0.1:{port}/d?user=u&gssEncMode=disable&sslmode=verify-full&"
+            + setting.format(**certificates)
+            for setting in settings.values()
+        ]
+        urls += [
+            f"jdbc:postgresql://127.0.0.1:{other}/d?user=u&gssEncMode=disable&sslmode=require"
+            for other in (plain, web)
+        ]
+        done = subprocess.run(
+            [JAVA, "-cp", str(JDBC_DRIVERS[-1]), str(client), *urls],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    said = done.stdout.split("---\n")[:-1]
+    expected = [*settings, "server-without-tls", "not-postgresql"]
+    assert list(map(code_of, said)) == expected, done.stdout
+
+
 # --- The clients ---
 
 SLUGS = """
@@ -654,7 +721,7 @@ psql libpq psycopg psycopg2 sqlalchemy jupyter asyncpg pgjdbc dbvisualizer aqua-
 datagrip looker rstudio-rjdbc rstudio-rpostgres tableau power-bi npgsql-4 npgsql-5 npgsql-6
 npgsql-10 pgx lib-pq lib-pq-1.11 node-postgres vscode-sqltools pg8000 psqlodbc excel postico pgadmin
 dbd-pg ruby-pg php
-""".split()
+""".split()  # noqa: SIM905 - a paragraph reads better than sixty lines
 
 
 def test_the_list_of_clients_is_complete_and_slugs_are_unique() -> None:

@@ -39,7 +39,8 @@ _CRL = "A root.crl lies beside the root file."
 _WRONG_FILE = "PGSSLROOTCERT, a service file or the connection string names another file."
 _OTHER_HOME = "It was installed for another user or another HOME: compare the path in the message."
 _LOCKED_FOLDER = "A folder on the way may not be entered; often sudo made it."
-_TILDE = "The path begins with a tilde, which no client expands, or has a single backslash."
+_TILDE = "The path begins with a tilde, which no client expands: write it out."
+_BACKSLASH = "The path was given with single backslashes, which key=value strings swallow."
 _SYSTEM = "sslrootcert=system was given, which this driver or a libpq before 16 takes for a name."
 _TOO_NEW_NAME = "The file has another name: root.crt.txt, root.crt.pem."
 _DER = "The file is in DER, UTF-16, PKCS#7 or HTML, or it is empty or a folder."
@@ -177,12 +178,17 @@ MESSAGES: tuple[Message, ...] = (
     ),
     Message(
         "root-missing",
+        (_TILDE, _WRONG_FILE),
+        ("root certificate file ~ … does not exist", "open ssl root certificate file ~"),
+    ),
+    Message(
+        "root-missing",
         (
             "The file has not been installed yet.",
             _OTHER_HOME,
             _TOO_NEW_NAME,
             _LOCKED_FOLDER,
-            _TILDE,
+            _BACKSLASH,
             _WRONG_FILE,
             _SYSTEM,
         ),
