@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -148,6 +149,88 @@ def install(
     )
 
 
+class Format(str, Enum):
+    """How `check` prints its result."""
+
+    text = "text"
+    json = "json"
+    nagios = "nagios"
+    intune = "intune"
+
+
+@app.command(
+    epilog="Example: qs-certs check ORG.platform-query.adobe.io:80    "
+    "Or paste what the product shows: qs-certs check - "
+)
+def check(
+    conninfo: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CONNINFO]",
+            help="A connection string, URI, JDBC URL, pasted psql command or HOST:PORT; - reads it from standard input.",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", "-h", metavar="HOST", help="The server.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", metavar="PORT", help="Its port.")
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", metavar="NAME", help="A service of the service file.")
+    ] = None,
+    all_servers: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Every server in the service files, .pgpass and the environment."
+        ),
+    ] = False,
+    sslmode: Annotated[
+        str,
+        typer.Option(
+            "--sslmode",
+            metavar="MODE",
+            help="The goal; passes where such a connection would succeed.",
+        ),
+    ] = "verify-full",
+    target: TargetOption = None,
+    warn_days: Annotated[
+        int,
+        typer.Option("--warn-days", metavar="N", help="Warn so long before a certificate's end."),
+    ] = 60,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="For each server.")
+    ] = 10.0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 on any warning.")] = False,
+    form: Annotated[
+        Format, typer.Option("--format", help="How to print the result.")
+    ] = Format.text,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """Judge the root file and, given a server, what each sslmode would do."""
+    from qs_certs import api
+
+    _schema("check", json_schema)
+    _finish(
+        "check",
+        lambda: api.check(
+            sys.stdin.read() if conninfo == "-" else conninfo,
+            host=host,
+            port=port,
+            service=service,
+            all_servers=all_servers,
+            sslmode=sslmode,
+            target=target,
+            warn_days=warn_days,
+            timeout=timeout,
+            strict=strict,
+        ),
+        json=json or form is Format.json,
+        form=form,
+    )
+
+
 @app.command(epilog="Example: qs-certs remove digicert-global-root-g2")
 def remove(
     roots: Roots = None,
@@ -243,6 +326,41 @@ def roots(
     _finish("roots", lambda: reading.roots(names, pem=pem), json=json)
 
 
+@app.command(epilog="Example: qs-certs clients power-bi")
+def clients(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Clients or drivers; all without."),
+    ] = None,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """Say per client whether the root file matters here, and what does instead."""
+    from qs_certs import api
+
+    _schema("clients", json_schema)
+    _finish("clients", lambda: api.clients(names or ()), json=json)
+
+
+@app.command(epilog='Example: qs-certs explain "SSL error: certificate verify failed"')
+def explain(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CODE-OR-MESSAGE", help="As pasted; - or nothing reads standard input."
+        ),
+    ] = None,
+    json: Json = False,
+    json_schema: JsonSchema = False,
+) -> None:
+    """Explain a finding code, or an error message of psql, JDBC, Npgsql, Node..."""
+    from qs_certs import api
+
+    _schema("explain", json_schema)
+    words = " ".join(text or ["-"])
+    _finish("explain", lambda: api.explain(sys.stdin.read() if words == "-" else words), json=json)
+
+
 # --- the one way out ----------------------------------------------------------------------------
 
 
@@ -254,10 +372,16 @@ def _schema(command: str, wanted: bool) -> None:
         raise typer.Exit
 
 
-def _finish(command: str, operation: Callable[[], object], *, json: bool) -> NoReturn:
+def _finish(
+    command: str,
+    operation: Callable[[], object],
+    *,
+    json: bool,
+    form: Format = Format.text,
+) -> NoReturn:
     """Run *operation*, print the views of its result, exit with its code."""
     from qs_certs import render
-    from qs_certs.results import Failure
+    from qs_certs.results import CheckReport, Failure
 
     try:
         result = operation()
@@ -266,6 +390,12 @@ def _finish(command: str, operation: Callable[[], object], *, json: bool) -> NoR
     assert isinstance(result, render.Result)  # noqa: S101 - for the type checker
     if json:
         typer.echo(render.as_json(result))
+    elif form in (Format.nagios, Format.intune) and isinstance(result, CheckReport | Failure):
+        line, code = render.as_nagios(result)
+        if form is Format.intune:
+            line, code = render.as_intune(result), int(result.exit_code)
+        typer.echo(line)
+        raise typer.Exit(code)
     else:
         for line in render.talk(result):
             typer.echo(line, err=True)

@@ -7,6 +7,7 @@ came from outside (certificate names, paths, a server's words) passes `visible` 
 from __future__ import annotations
 
 import json
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from qs_certs.errors import QsCertsError
 from qs_certs.results import (
     ChangeReport,
     CheckReport,
+    ClientsReport,
+    Explained,
     Failure,
     Finding,
     HistoryReport,
@@ -27,7 +30,16 @@ from qs_certs.results import (
     TargetResult,
 )
 
-Result = ChangeReport | CheckReport | HistoryReport | ListReport | RootsReport | Failure
+Result = (
+    ChangeReport
+    | CheckReport
+    | ClientsReport
+    | Explained
+    | HistoryReport
+    | ListReport
+    | RootsReport
+    | Failure
+)
 
 SCHEMA = 1
 """Raised when a key is removed or changes its type; keys may be added freely."""
@@ -146,6 +158,26 @@ def document(result: Result) -> dict[str, object]:
                 "pem": result.pem,
                 "findings": [],
             }
+        case ClientsReport():
+            command = "clients"
+            body = {
+                "status": "ok",
+                "system": result.system,
+                "clients": [_fields(each) for each in result.clients],
+                "findings": [],
+            }
+        case Explained():
+            command = "explain"
+            body = {
+                "status": "ok",
+                "code": result.code,
+                "severity": result.severity,
+                "title": result.title,
+                "meaning": result.meaning,
+                "causes": list(result.causes),
+                "fix": list(result.fix),
+                "findings": [],
+            }
         case Failure():
             command = result.command
             body = {
@@ -218,6 +250,10 @@ def as_text(result: Result, style: Style) -> str:
             lines = _list_lines(result)
         case RootsReport():
             lines = _roots_lines(result)
+        case ClientsReport():
+            lines = _clients_lines(result)
+        case Explained():
+            lines = _explained_lines(result, style)
         case Failure():
             lines = []
     return "\n".join(lines)
@@ -232,7 +268,7 @@ def talk(result: Result) -> tuple[str, ...]:
         for target in result.targets:
             if target.error is not None:
                 lines += _error_lines(target.error)
-    if not isinstance(result, RootsReport | CheckReport):
+    if isinstance(result, ChangeReport | HistoryReport | ListReport | Failure):
         for finding in result.findings:
             if finding.severity == "ok":
                 continue
@@ -369,6 +405,56 @@ def _roots_lines(report: RootsReport) -> list[str]:
             f"  url       {root.url}",
         ]
     return lines
+
+
+def _explained_lines(explained: Explained, style: Style) -> list[str]:
+    lines = [
+        style.strong(f"{explained.title}  [{explained.code}]"),
+        "",
+        *_wrapped(explained.meaning),
+    ]
+    if explained.causes:
+        lines += ["", "likely causes, the likeliest first:"]
+        for number, cause in enumerate(explained.causes, start=1):
+            lines += _wrapped(cause, f"  {number}. ", "     ")
+    if explained.fix:
+        lines += [
+            "",
+            *(f"{'run' if i == 0 else '':<5}{fix}" for i, fix in enumerate(explained.fix)),
+        ]
+    return lines
+
+
+def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=others)
+
+
+def _clients_lines(report: ClientsReport) -> list[str]:
+    lines: list[str] = []
+    if not report.named:
+        lines.append(f"on {report.system}; more: qs-certs clients NAME")
+        width = max((len(each.slug) for each in report.clients), default=0)
+        for each in report.clients:
+            modes = ", ".join(each.sslmodes)
+            matters = f"reads the root file in {modes}" if each.root_file_matters else "ignores it"
+            lines += textwrap.wrap(
+                f"{each.slug:<{width}}  {matters}", 100, subsequent_indent=" " * (width + 2)
+            )
+        return lines
+    for each in report.clients:
+        lines += ["", f"{each.name} ({each.driver}, {each.versions})"]
+        matters = f"yes, in {', '.join(each.sslmodes)}" if each.root_file_matters else "no"
+        rows = (
+            ("root file", matters),
+            ("looks in", each.looks_in),
+            ("set", each.set_instead),
+            ("verified", each.verified_when),
+            *(("note", note) for note in each.notes),
+            ("known from", each.evidence),
+        )
+        for label, text in rows:
+            lines += _wrapped(text, f"  {label:<11}", " " * 13)
+    return lines[1:]
 
 
 # --- check --------------------------------------------------------------------------------------

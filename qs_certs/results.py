@@ -303,6 +303,46 @@ class Impact:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """What `explain` returns.  Holds nothing of the text that was asked about."""
+
+    code: str
+    severity: Severity
+    title: str
+    meaning: str
+    causes: tuple[str, ...]
+    fix: tuple[str, ...]
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEntry:
+    """One client on one system.  *sslmodes* are those in which it judges by the root file."""
+
+    slug: str
+    name: str
+    driver: str
+    versions: str
+    root_file_matters: bool
+    looks_in: str
+    sslmodes: tuple[str, ...]
+    set_instead: str
+    verified_when: str
+    evidence: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsReport:
+    """What `clients` returns; *named* where certain clients were asked for."""
+
+    system: str
+    clients: tuple[ClientEntry, ...]
+    named: bool = False
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A command that could not do what was asked."""
 

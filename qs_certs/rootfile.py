@@ -94,6 +94,24 @@ def look(
     return Facts(path, decided_by, "loads", parsed, True, None, crl, client)
 
 
+def default(around: Surroundings, target: str | None = None) -> Facts:
+    """The root file of a connection about which nothing else is known."""
+    sslcert = around.env.get("PGSSLCERT")
+    if target is not None:
+        return look(target, "option", around, sslcert)
+    if named := around.env.get("PGSSLROOTCERT"):
+        return look(named, "PGSSLROOTCERT", around, sslcert)
+    return look(around.root_file, "default", around, sslcert)
+
+
+def healthy(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
+    """The good news, where nothing is wrong with the file."""
+    if facts.state != "loads" or any(each.severity == "error" for each in findings):
+        return []
+    root = catalogue.ROOTS[catalogue.DEFAULT]
+    return [Finding("root-present", "ok", f"{root.name} is there, and the file loads")]
+
+
 def _client_certificate_error(around: Surroundings, sslcert: str | None) -> str | None:
     """Libpq's message for a client certificate that stops every TLS connection.
 
