@@ -110,7 +110,7 @@ _SECRET_INSIDE = re.compile(
 )
 # What has no business in a name, and what a host or a socket's folder looks like.
 _NAMES = frozenset({"host", "hostaddr", "port", "user", "dbname", "service"})
-_NOT_IN_A_NAME = re.compile("=|//|password|^postgres(?:ql)?:", re.IGNORECASE)
+_NOT_IN_A_NAME = re.compile("=|//|password|^postgres(?:ql)?[:/]", re.IGNORECASE)
 _HOST_SHAPE = re.compile(r"[@/\\].*|[A-Za-z]:[\\/].*|[\w.:%-]*", re.DOTALL)
 # What editors, chat programs and web pages make of plain quotes and spaces.
 _CURLY = {
