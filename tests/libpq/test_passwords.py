@@ -148,7 +148,7 @@ def everything_about(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("write", WELL_FORMED.values(), ids=WELL_FORMED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(password=passwords)
 @example(password=JWT)
 def test_a_password_in_a_good_string_is_dropped(write: Write, password: str) -> None:
@@ -160,7 +160,7 @@ def test_a_password_in_a_good_string_is_dropped(write: Write, password: str) -> 
 
 
 @pytest.mark.parametrize("write", BROKEN.values(), ids=BROKEN)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(password=passwords)
 @example(password=JWT)
 @example(password=f"{WORD} {WORD}")
@@ -185,13 +185,8 @@ SLIPS: dict[str, Callable[[str, int], str]] = {
 
 @pytest.mark.parametrize("slip", SLIPS.values(), ids=SLIPS)
 @pytest.mark.parametrize("write", WELL_FORMED.values(), ids=WELL_FORMED)
-@pytest.mark.parametrize(
-    "password", [JWT, f"{WORD}' {WORD}=\\{WORD}@{WORD}/{WORD}"], ids=["JWT", "odd"]
-)
-def test_one_slip_anywhere_shows_no_password(
-    password: str, write: Write, slip: Callable[[str, int], str]
-) -> None:
-    text = write(password)
+def test_one_slip_anywhere_shows_no_password(write: Write, slip: Callable[[str, int], str]) -> None:
+    text = write(f"{WORD}' {WORD}=\\{WORD}@{WORD}")
     # Without this colon, user and password are one long user name.
     colon = text.find("//u:") + 3 if "//u:" in text else -1
     for at in range(len(text)):
