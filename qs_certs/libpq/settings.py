@@ -101,7 +101,7 @@ SECRET_KEYWORDS = frozenset(name for name, row in _KEYWORDS.items() if row.secre
 
 _SPACE = " \t\n\v\f\r"  # C's isspace() in the "C" locale
 _KEYWORD_AHEAD = re.compile(rf"(?:{'|'.join(sorted(KEYWORDS, key=len, reverse=True))})\s*=")
-_LINE_BREAK = re.compile(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
+_LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*", re.ASCII)
 # What a value must not hold: a secret that a missing quote or separator let slip into it, the
 # credentials of a URI, an access token.
@@ -110,7 +110,7 @@ _SECRET_INSIDE = re.compile(
 )
 # What has no business in a name, and what a host or a socket's folder looks like.
 _NAMES = frozenset({"host", "hostaddr", "port", "user", "dbname", "service"})
-_NOT_IN_A_NAME = re.compile("=|//|password|^postgres(?:ql)?:", re.IGNORECASE)
+_NOT_IN_A_NAME = re.compile("=|//|password|^postgres(?:ql)?[:/]", re.IGNORECASE)
 _HOST_SHAPE = re.compile(r"[@/\\].*|[A-Za-z]:[\\/].*|[\w.:%-]*", re.DOTALL)
 # What editors, chat programs and web pages make of plain quotes and spaces.
 _CURLY = {
@@ -397,7 +397,7 @@ def _nearest(keyword: str) -> str | None:
     """A hint for a misspelt keyword; it shows libpq's, never the one that was given."""
     from difflib import get_close_matches
 
-    found = get_close_matches(keyword.lower(), KEYWORDS | {"requiressl"}, 1, 0.8)
+    found = get_close_matches(keyword[:32].lower(), KEYWORDS | {"requiressl"}, 1, 0.8)
     return f'there is one named "{found[0]}"' if found else None
 
 
@@ -605,7 +605,7 @@ _PSQL = re.compile(
     rf"""
     (?P<prompt> PS\s[^>\n]*>\s* | [A-Za-z]:\\[^>\n]*>\s* | [^\n'"=]*?[$\#%>]\s+ )?
     (?P<assignments> (?:
-        (?: (?:export\s+|set\s+)? [A-Za-z_]\w*= | \$env:\w+\s*=\s* ) {_SHELL_WORD} \s*(?:;|&&?)? \s+
+        (?: (?:export\s+|set\s+)? [A-Za-z_]\w*= | \$env:\w+\s*=\s* ) {_SHELL_WORD} (?:\s*(?:;|&&?))? \s+
     )* )
     (?P<program> (?:&\s*)? (?: "[^"\n]*[\\/]psql(?:\.exe)?" | (?:[^\s'"=:]*[\\/]|[A-Za-z]:[^\s'"=]*[\\/])?
         psql(?:\.exe)? ) )
@@ -614,7 +614,7 @@ _PSQL = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ASSIGNMENT = re.compile(
-    rf"(?:export\s+|set\s+|\$env:)?(?P<name>\w+)\s*=\s*(?P<value>{_SHELL_WORD})\s*(?:;|&&?)?\s+",
+    rf"(?:export\s+|set\s+|\$env:)?(?P<name>\w+)\s*=\s*(?P<value>{_SHELL_WORD})(?:\s*(?:;|&&?))?\s+",
     re.DOTALL,
 )
 

@@ -148,7 +148,7 @@ def everything_about(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("write", WELL_FORMED.values(), ids=WELL_FORMED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(password=passwords)
 @example(password=JWT)
 def test_a_password_in_a_good_string_is_dropped(write: Write, password: str) -> None:
@@ -160,7 +160,7 @@ def test_a_password_in_a_good_string_is_dropped(write: Write, password: str) -> 
 
 
 @pytest.mark.parametrize("write", BROKEN.values(), ids=BROKEN)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(password=passwords)
 @example(password=JWT)
 @example(password=f"{WORD} {WORD}")
@@ -172,19 +172,27 @@ def test_a_password_in_a_broken_string_is_never_shown(write: Write, password: st
     assert WORD not in everything_said(write(password))
 
 
-@settings(max_examples=200, deadline=None)
-@given(password=passwords, cut=st.integers(0, 120), write=st.sampled_from([*WELL_FORMED.values()]))
-def test_a_string_that_was_cut_shows_none_either(password: str, cut: int, write: Write) -> None:
-    assert WORD not in everything_said(write(password)[:cut])
+SLIPS: dict[str, Callable[[str, int], str]] = {
+    "cut": lambda text, at: text[:at],
+    "one character lost": lambda text, at: text[:at] + text[at + 1 :],
+    "one character twice": lambda text, at: text[: at + 1] + text[at:],
+    "two characters swapped": lambda text, at: (
+        text[:at] + text[at + 1 : at + 2] + text[at : at + 1] + text[at + 2 :]
+    ),
+    "a space too many": lambda text, at: f"{text[:at]} {text[at:]}",
+}
 
 
-@settings(max_examples=200, deadline=None)
-@given(password=passwords, at=st.integers(0, 120), write=st.sampled_from([*WELL_FORMED.values()]))
-def test_a_string_that_lost_one_character_shows_none_either(
-    password: str, at: int, write: Write
-) -> None:
-    text = write(password)
-    assert WORD not in everything_said(text[:at] + text[at + 1 :])
+@pytest.mark.parametrize("slip", SLIPS.values(), ids=SLIPS)
+@pytest.mark.parametrize("write", WELL_FORMED.values(), ids=WELL_FORMED)
+def test_one_slip_anywhere_shows_no_password(write: Write, slip: Callable[[str, int], str]) -> None:
+    text = write(f"{WORD}' {WORD}=\\{WORD}@{WORD}")
+    # Without this colon, user and password are one long user name.
+    colon = text.find("//u:") + 3 if "//u:" in text else -1
+    for at in range(len(text)):
+        slipped = slip(text, at)
+        if at != colon or slipped != text[:at] + text[at + 1 :]:
+            assert WORD not in everything_said(slipped), slipped
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ compared with the real libpq is in `test_settings_oracle`.
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 
@@ -243,6 +244,18 @@ def test_spaces_in_a_uri_are_treated_as_libpq_18_treats_them() -> None:
     }
     with pytest.raises(WrongUsage, match="unexpected spaces"):
         parse_conninfo("postgresql://h?user=a b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["PGUSER=u" + " " * 60_000 + "x", "host=h" + " " * 60_000 + "x", "$ " * 30_000, "'" * 60_000],
+    ids=["blanks after a variable", "blanks", "prompts", "quotes"],
+)
+def test_a_hostile_string_is_refused_at_once(text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(WrongUsage):
+        parse_conninfo(text)
+    assert time.process_time() - started < 2
 
 
 # Precedence and what follows from it
