@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 import ssl
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ import pytest
 from cryptography import x509
 
 from tests import postgres as postgres_module
-from tests.clients import WHEELS, Client, Libpq, Psql
+from tests.clients import WHEELS, Client, ClientDied, ClientMissing, Libpq, Libpqs, Psql, Wheel
 from tests.conftest import Pki
 from tests.pki import (
     CLIENT_AUTH,
@@ -191,6 +193,55 @@ def fastest(action: Callable[[], None]) -> float:
         action()
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+@pytest.mark.libpq
+def test_a_libpq_that_died_is_replaced(libpqs: Libpqs, libpq: Libpq) -> None:
+    major = libpq.version // 10000
+    assert libpqs[major] is libpq
+    libpq.process.kill()
+    with pytest.raises(ClientDied):
+        libpq.connect("host=127.0.0.1 port=1")
+    assert libpqs[major].connect("host=127.0.0.1 port=1").outcome == "fails"
+
+
+def wheel_in(folder: Path, wheel: Wheel) -> Path:
+    """A wheel of the right name with something else in it."""
+    name = wheel.distribution.replace("-", "_")
+    python = "cp" + wheel.python.replace(".", "")
+    file = folder / f"{name}-{wheel.version}-{python}-{python}-manylinux2014_x86_64.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        info = f"{name}-{wheel.version}.dist-info"
+        about = f"Metadata-Version: 2.1\nName: {wheel.distribution}\nVersion: {wheel.version}\n"
+        archive.writestr(f"{info}/METADATA", about)
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\n")
+        archive.writestr(f"{name}.libs/libpq-forged.so.5", "forged")
+    return file
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libpq is loaded from Linux wheels")
+@pytest.mark.parametrize(
+    ("forged", "machine", "why"),
+    [
+        pytest.param(False, "x86_64", "No matching distribution", id="no-such-wheel"),
+        pytest.param(True, "x86_64", "is not the file that was pinned", id="another-file"),
+        pytest.param(False, "riscv64", "no wheel with libpq is known", id="unknown-machine"),
+    ],
+)
+def test_a_libpq_that_cannot_be_had_is_missing_for_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forged: bool, machine: str, why: str
+) -> None:
+    offered, cache = tmp_path / "offered", tmp_path / "cache"
+    offered.mkdir()
+    if forged:
+        wheel_in(offered, WHEELS[17])
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setenv("QS_CERTS_TEST_CACHE", str(cache))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(offered))
+    with pytest.raises(ClientMissing, match=why):
+        Libpqs()[17]
+    assert not cache.exists() or list(cache.iterdir()) == []
 
 
 # The server.
