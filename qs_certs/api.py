@@ -6,6 +6,8 @@ rooms below and returns a result of `results`.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +25,7 @@ from qs_certs.results import (
     Explained,
     Finding,
     HistoryReport,
+    Impact,
     ListReport,
     Source,
 )
@@ -79,6 +82,7 @@ def install(
     replace: bool = False,
     repair: bool = False,
     dry_run: bool = False,
+    impact: bool = False,
     stdin: Callable[[], bytes] = _stdin,
 ) -> ChangeReport:
     """Add *roots* (names or fingerprints; the default root where there are none) to the root file.
@@ -101,6 +105,7 @@ def install(
     )
     if chosen.account is not None:
         _import_everything()
+    affected = _impact(chosen, wanted, replace=replace, repair=repair) if impact else None
     report = changes.install(
         (chosen,),
         wanted,
@@ -109,7 +114,29 @@ def install(
         dry_run=dry_run,
         findings=_about_install(chosen, named=target is not None, dedicated=dedicated),
     )
+    report = dataclasses.replace(report, impact=affected)
     return _with_first_file(report, named=target is not None, dedicated=dedicated)
+
+
+def _impact(
+    target: Target, wanted: Sequence[Wanted], *, replace: bool, repair: bool
+) -> tuple[Impact, ...]:
+    """Probe every known server with the root file as it is, and as it would be."""
+    from datetime import datetime, timezone
+
+    from qs_certs import diagnosis, servers
+
+    around = _around_check()
+    after = changes.preview(target, wanted, replace_all=replace, repair=repair)
+    known, _ = servers.known(around)
+    return diagnosis.impact(
+        known,
+        around,
+        target=target.path,
+        after=after,
+        timeout=SERVER_PATIENCE,
+        now=datetime.now(timezone.utc),
+    )
 
 
 def _import_everything() -> None:
@@ -152,7 +179,7 @@ def _wanted(
                 )
                 return fetched.der, fetched.source, fetched.warning
 
-            return fetch
+            return functools.cache(fetch)
 
         return tuple(Wanted(root.sha256, download(root)) for root in dict.fromkeys(named))
     if offline and "://" in origin:
@@ -176,7 +203,7 @@ def _wanted(
         fetched = sources.read(origin, pin, stdin=stdin, timeout=timeout, ca_bundle=ca_bundle)
         return fetched.der, fetched.source, fetched.warning
 
-    return (Wanted(pin, read),)
+    return (Wanted(pin, functools.cache(read)),)
 
 
 def _about_install(target: Target, *, named: bool, dedicated: bool) -> tuple[Finding, ...]:
@@ -234,7 +261,7 @@ def _with_first_file(report: ChangeReport, *, named: bool, dedicated: bool) -> C
         "qs-certs rollback && qs-certs install --dedicated   # leaves every other connection alone",
     )
     finding = Finding("first-root-file", "warning", message, fixes)
-    return ChangeReport(report.command, report.targets, (*report.findings, finding), report.impact)
+    return dataclasses.replace(report, findings=(*report.findings, finding))
 
 
 def check(
@@ -390,6 +417,8 @@ def clients(names: Sequence[str] = ()) -> ClientsReport:
     entries = []
     for client in chosen or CLIENTS:
         here = client.on(known)
+        if names and not here.runs_here:  # asked for by name: tell about the system where it runs
+            here = client.windows if client.windows.runs_here else client.macos
         entries.append(
             ClientEntry(
                 client.slug,

@@ -461,6 +461,16 @@ def install(
     return ChangeReport("install", results, (*findings, *warnings))
 
 
+def preview(target: Target, wanted: Sequence[Wanted], *, replace_all: bool, repair: bool) -> bytes:
+    """What *target* would hold after `install`; nothing is written."""
+    path = os.path.abspath(target.path)  # noqa: PTH100
+    before = accounts.run_as(target.account, lambda: files.read(files.resolve(path)))
+    roots = {each.sha256: each.fetch()[0] for each in wanted}
+    if replace_all:
+        return plan_replace(before, roots).after or b""
+    return plan_install(before, roots, path, repair=repair).after or b""
+
+
 def _already(
     target: Target, fingerprints: tuple[str, ...], *, replace_all: bool, repair: bool, disk: Disk
 ) -> TargetResult | None:

@@ -122,6 +122,12 @@ def install(
         bool, typer.Option("--repair", help="Drop blocks that cannot be read, rather than refuse.")
     ] = False,
     dry_run: DryRun = False,
+    impact: Annotated[
+        bool,
+        typer.Option(
+            "--impact", help="Probe every known server, and show what changes for each connection."
+        ),
+    ] = False,
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
@@ -144,6 +150,7 @@ def install(
             replace=replace,
             repair=repair,
             dry_run=dry_run,
+            impact=impact,
         ),
         json=json,
     )

@@ -5,11 +5,13 @@ The handshake looks, the pure rooms of `libpq` decide, and this room says why an
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
+from pathlib import Path
 
 from qs_certs import catalogue, rootfile
 from qs_certs.errors import ExitCode
@@ -23,6 +25,7 @@ from qs_certs.results import (
     Anchor,
     CheckReport,
     Finding,
+    Impact,
     ModeOutcome,
     ServedCertificate,
     ServerReport,
@@ -109,6 +112,79 @@ def check(
         tuple(verdict.report for verdict in verdicts),
         tuple(dict.fromkeys(findings)),
         strict,
+    )
+
+
+def impact(
+    connections: Sequence[Connection],
+    around: Surroundings,
+    *,
+    target: str,
+    after: bytes,
+    timeout: float,
+    now: datetime,
+) -> tuple[Impact, ...]:
+    """What each known connection ends as before and after the file *target* becomes *after*.
+
+    Connections that another root file decides are left out: nothing changes for them.
+    """
+    pairs = [(each, facts_for(each, around, None)) for each in connections]
+    concerned = [(each, facts) for each, facts in pairs if facts.path == target]
+    with tempfile.TemporaryDirectory(prefix="qs-certs-") as folder:
+        preview = Path(folder, "root.crt")
+        preview.write_bytes(after)
+
+        def both(pair: tuple[Connection, Facts]) -> tuple[Impact, ...]:
+            connection, facts = pair
+            then = rootfile.look(
+                str(preview), facts.decided_by, around, connection.settings.sslcert
+            )
+            mode = connection.settings.sslmode
+            before, later = (
+                probe(connection, each, goal=mode, timeout=timeout, warn_days=0, now=now)
+                for each in (facts, then)
+            )
+            return tuple(
+                _impact(connection, old, new, target)
+                for old, new in zip(before, later, strict=False)
+            )
+
+        with ThreadPoolExecutor(max(1, min(WORKERS, len(concerned)))) as pool:
+            return tuple(each for found in pool.map(both, concerned) for each in found)
+
+
+def _impact(connection: Connection, old: Verdict, new: Verdict, target: str) -> Impact:
+    mode = connection.settings.sslmode
+    before, after = (
+        next((each for each in verdict.report.sslmodes if each.mode == mode), None)
+        for verdict in (old, new)
+    )
+    fix: tuple[str, ...] = ()
+    note = None
+    was = None if before is None else before.outcome
+    will = None if after is None else after.outcome
+    if will is None:
+        note = next((each.message for each in new.findings), None)
+    elif was != will and will in ("fails", "plaintext"):
+        ends = "stops working" if will == "fails" else "silently goes plaintext, password included"
+        note = f"this connection {ends}"
+        where = f"{new.report.host}:{new.report.port}"
+        fix = (
+            "qs-certs install --from ITS-ROOT.pem --sha256 FINGERPRINT   # its own root, too",
+            "qs-certs install --dedicated   # instead: leaves this connection alone",
+            f"sslrootcert=ITS-ROOT.pem in the service or connection string of {where}",
+        )
+    return Impact(
+        origin=connection.origin or "",
+        host=new.report.host,
+        port=new.report.port,
+        effective_sslmode=mode,
+        before=was,
+        after=will,
+        verified_before=before is not None and before.chain_verified,
+        verified_after=after is not None and after.chain_verified,
+        fix=fix,
+        note=note,
     )
 
 

@@ -460,6 +460,9 @@ def _clients_lines(report: ClientsReport) -> list[str]:
 # --- check --------------------------------------------------------------------------------------
 
 
+_ORDER = ("error", "warning", "ok")
+
+
 def _check_lines(report: CheckReport, style: Style) -> list[str]:
     file = report.root_file
     path = "no root file" if file.path is None else visible(file.path)
@@ -476,9 +479,10 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
     for server in report.servers:
         lines += ["", *_server_lines(server, style)]
     lines.append("")
-    for finding in report.findings:
+    findings = sorted(report.findings, key=lambda each: _ORDER.index(each.severity))
+    for finding in findings:
         lines.append(f"{style.mark(finding.severity)} {visible(finding.message)}  [{finding.code}]")
-    fixes = list(dict.fromkeys(fix for each in report.findings for fix in each.fix))
+    fixes = list(dict.fromkeys(fix for each in findings for fix in each.fix))
     if fixes:
         lines += [
             "",
@@ -501,11 +505,12 @@ def _server_lines(server: ServerReport, style: Style) -> list[str]:
         number = server.anchor.position
         place = f" (certificate {number} of the root file)" if number else ""
         lines.append(f"anchor     {visible(server.anchor.subject)}{place}")
-    lines.append("")
-    lines.append(
-        f"  {'sslmode':<12}{'connection':<13}{'if no plaintext':<17}{'verified':<16}safe from"
-    )
-    lines += [_mode_line(mode, server) for mode in server.sslmodes]
+    if server.sslmodes:
+        header = (
+            f"  {'sslmode':<12}{'connection':<13}{'if no plaintext':<17}{'verified':<16}safe from"
+        )
+        lines += ["", header, *(_mode_line(mode, server) for mode in server.sslmodes)]
+        lines.append("* the mode that this connection has now")
     if server.conninfo:
         lines += ["", f"use        {visible(server.conninfo)}"]
     return lines
