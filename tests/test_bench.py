@@ -407,6 +407,39 @@ def test_the_server_speaks_the_protocol_versions_that_it_is_told(
             session.unwrap()
 
 
+@pytest.mark.parametrize(
+    ("issuer", "revoked", "outcome"),
+    [
+        pytest.param("root", False, "encrypted", id="right"),
+        pytest.param("other", False, "fails", id="stranger"),
+        pytest.param("root", True, "fails", id="revoked"),
+    ],
+)
+def test_the_server_judges_client_certificates_when_told_to(
+    postgres: Postgres,
+    pki: Pki,
+    psql: Psql,
+    tmp_path: Path,
+    issuer: str,
+    revoked: bool,
+    outcome: str,
+) -> None:
+    authority = pki.root if issuer == "root" else pki.other
+    client = authority.leaf(common_name="app", extended_usage=CLIENT_AUTH)
+    postgres.set_tls(
+        pki.chain,
+        pki.leaf.key_pem,
+        client_ca=pki.root.certificate.pem,
+        client_crl=pki.root.crl([client] if revoked else []),
+    )
+    certificate, key = tmp_path / "client.crt", tmp_path / "client.key"
+    certificate.write_bytes(client.pem)
+    key.touch(0o600)  # libpq refuses a key that others may read
+    key.write_bytes(client.key_pem)
+    conninfo = postgres.conninfo(sslmode="require", sslcert=str(certificate), sslkey=str(key))
+    assert psql.connect(conninfo, home=tmp_path).outcome == outcome
+
+
 def test_settings_are_in_force_within_a_tenth_of_a_second(postgres: Postgres) -> None:
     def change() -> None:
         postgres.set_hba("host" if postgres.settings.hba == "hostssl" else "hostssl")
