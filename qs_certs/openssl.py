@@ -1,0 +1,74 @@
+"""OpenSSL's own loader, through Python's `ssl`: the last word on what libpq loads.
+
+`load_verify_locations(cafile=)` of a bare context is the call that libpq makes
+(libpq:fe-secure-openssl.c `initialize_SSL`).  `create_default_context` is not (it adds flags and
+the system's roots), nor is `cadata=` (another parser).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import ssl
+import tempfile
+from dataclasses import dataclass, field
+
+from qs_certs.bundle import NOTHING_FOUND, Bundle, canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What OpenSSL made of a root file: distinct certificates and CRLs, or its *error*."""
+
+    certificates: int
+    crls: int
+    error: str | None
+    context: ssl.SSLContext = field(repr=False, compare=False)
+    """The context, with these trust anchors and no others."""
+
+    @property
+    def ca_ders(self) -> frozenset[bytes]:
+        """The loaded certificates that are CAs."""
+        return frozenset(self.context.get_ca_certs(binary_form=True))
+
+
+def load(path: str | os.PathLike[str]) -> Loaded:
+    """Load the root file *path*.  OSError where it cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    error: str | None = None
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError as refusal:
+        error = re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", refusal.strerror or str(refusal))
+    stats = context.cert_store_stats()
+    return Loaded(stats["x509"], stats["crl"], error, context)
+
+
+def load_bytes(data: bytes) -> Loaded:
+    """Load *data* as if it were a root file.  OSError where no temporary file can be made."""
+    handle, path = tempfile.mkstemp(prefix="qs-certs-", suffix=".crt")
+    try:
+        # Closed before it is loaded: Windows opens no file twice.
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        return load(path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # noqa: PTH108 (pathlib is not needed for one call)
+
+
+def acceptable(der: bytes) -> bool:
+    """Whether OpenSSL reads *der* as a certificate."""
+    loaded = load_bytes(canonical(der))
+    return loaded.error is None and loaded.certificates == 1
+
+
+def refused(bundle: Bundle) -> frozenset[int]:
+    """Numbers of the blocks that OpenSSL refuses although `parse` found nothing wrong with them."""
+    return frozenset(
+        block.number
+        for block in bundle.blocks
+        if block.problem is None
+        and load_bytes(bundle.raw[block.start : block.end]).error not in (None, NOTHING_FOUND)
+    )
