@@ -37,7 +37,10 @@ DATABASE = "postgres"
 ADDRESS = "127.0.0.1"
 
 _ADMIN = "bench"  # the bench's own role: pg_hba.conf lets it in whatever the tests ask for
-_DEADLINE = 20.0  # seconds for the server to start, reload or fall silent; it needs far less
+_DEADLINE = 20.0  # seconds for the server to start or reload; it needs a small part of it
+
+SILENCE_WITHIN = 5.0
+"""Seconds after which a client that is still connected is an error: see `Postgres.log`."""
 
 # What the operating system's OpenSSL forbids by default, the server may serve all the same.
 _OPENSSL_CONF = """\
@@ -107,7 +110,7 @@ class Postgres:
     def __init__(self, folder: Path, port: int, guard: subprocess.Popen[bytes]) -> None:
         self.port = port
         self.settings = Settings()
-        self._folder = folder
+        self.folder = folder
         self._guard = guard
         self._generation = 0
         self._mark = 0
@@ -252,7 +255,7 @@ class Postgres:
         before = self._log_size()
         self._generation += 1
         wanted = str(self._generation)
-        _write(self._folder / "data", settings, self._generation)
+        _write(self.folder / "data", settings, self._generation)
         if sys.platform != "win32":
             os.kill(self._pid, signal.SIGHUP)
 
@@ -313,14 +316,14 @@ class Postgres:
             known = self._resident | self._own_pids | {int(pid) for pid in listed}
             return set(_children(self._pid)) <= known
 
-        self._wait_for(quiet, "a client is still connected", seconds=5)
+        self._wait_for(quiet, "a client is still connected", SILENCE_WITHIN)
 
     def _log_size(self) -> int:
-        return (self._folder / "log").stat().st_size
+        return (self.folder / "log").stat().st_size
 
     def _log_from(self, start: int) -> list[str]:
         """Log lines without the process ids in front; continued lines stay with their first."""
-        with (self._folder / "log").open("rb") as file:
+        with (self.folder / "log").open("rb") as file:
             file.seek(start)
             text = file.read().decode(errors="replace")
         lines, wanted = [], True
@@ -337,7 +340,7 @@ class Postgres:
 
     @property
     def _pid(self) -> int:
-        return int((self._folder / "data/postmaster.pid").read_text().split()[0])
+        return int((self.folder / "data/postmaster.pid").read_text().split()[0])
 
     def _answers(self) -> bool:
         with suppress(OSError, PostgresFailed):  # refused, or "the database system is starting up"
@@ -350,7 +353,7 @@ class Postgres:
     ) -> None:
         end = time.monotonic() + seconds
         while not condition():
-            if (self._folder / "exit-status").exists():
+            if (self.folder / "exit-status").exists():
                 raise PostgresFailed("the server ended:\n" + "\n".join(self._log_from(0)))
             if time.monotonic() > end:
                 raise PostgresFailed(f"{problem}:\n" + "\n".join(self._log_from(0)[-20:]))
