@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -275,6 +276,18 @@ def test_a_failed_download_of_a_named_source_is_an_error(
     assert "hunter2" not in _everything_said(raised.value)
 
 
+def test_a_bomb_does_not_go_off(world: World) -> None:
+    """50 MB are promised; we are content with what is over the limit by one byte."""
+    fetch(world, "/pem")  # whatever is loaded once is loaded now
+    tracemalloc.start()
+    try:
+        fetch(world, "/bomb")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+
+
 @pytest.mark.parametrize("path", ["/wrong", "/wrong-gzip", "/redirect-wrong"])
 def test_another_certificate_is_refused_and_never_passed_over(world: World, path: str) -> None:
     with pytest.raises(WrongFingerprint) as raised:
@@ -472,6 +485,11 @@ def test_no_credentials_are_sent_although_there_is_a_netrc(world: World) -> None
     requests.get(world.site.url("/pem"), verify=world.ca_bundle, timeout=10)
     basic = "Basic " + base64.b64encode(b"user:hunter2").decode()
     assert [seen.headers.get("authorization") for seen in world.site.seen] == [basic]
+
+
+def test_compression_is_not_asked_for(world: World) -> None:
+    fetch(world, "/redirect")
+    assert [seen.headers["accept-encoding"] for seen in world.site.seen] == ["identity"] * 2
 
 
 def test_neither_query_nor_fragment_of_a_url_is_shown(world: World) -> None:
