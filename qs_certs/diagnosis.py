@@ -153,7 +153,7 @@ def impact(
             return tuple(each for found in pool.map(both, concerned) for each in found)
 
 
-def _impact(connection: Connection, old: Verdict, new: Verdict, target: str) -> Impact:
+def _impact(connection: Connection, old: Verdict, new: Verdict) -> Impact:
     mode = connection.settings.sslmode
     before, after = (
         next((each for each in verdict.report.sslmodes if each.mode == mode), None)
