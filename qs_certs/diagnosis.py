@@ -269,7 +269,9 @@ def _judge(
 ) -> Verdict:
     chosen = connection.settings
     anchor = _anchor(shaken, facts)
-    public = anchor is None or catalogue.find(anchor.sha256) is not None or facts.state == "system"
+    public = (
+        anchor is None or catalogue.name_of(anchor.sha256) is not None or facts.state == "system"
+    )
     shown = shaken.shown_to(server.host or None, public_anchor=public)
     modes = outcomes(
         facts.anchors,
