@@ -9,15 +9,20 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qs_certs.api import check, install
+    from qs_certs.api import install
+    from qs_certs.inspection import check
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "check", "install"]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("check", "install"):
-        from qs_certs import api
+    if name == "install":
+        from qs_certs.api import install
 
-        return getattr(api, name)
+        return install
+    if name == "check":
+        from qs_certs.inspection import check
+
+        return check
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -216,12 +216,12 @@ def check(
     json_schema: JsonSchema = False,
 ) -> None:
     """Judge the root file and, given a server, what each sslmode would do."""
-    from qs_certs import api
+    from qs_certs import inspection
 
     _schema("check", json_schema)
     _finish(
         "check",
-        lambda: api.check(
+        lambda: inspection.check(
             sys.stdin.read() if conninfo == "-" else conninfo,
             host=host,
             port=port,
@@ -343,10 +343,10 @@ def clients(
     json_schema: JsonSchema = False,
 ) -> None:
     """Say per client whether the root file matters here, and what does instead."""
-    from qs_certs import api
+    from qs_certs import inspection
 
     _schema("clients", json_schema)
-    _finish("clients", lambda: api.clients(names or ()), json=json)
+    _finish("clients", lambda: inspection.clients(names or ()), json=json)
 
 
 @app.command(epilog='Example: qs-certs explain "SSL error: certificate verify failed"')
@@ -361,11 +361,15 @@ def explain(
     json_schema: JsonSchema = False,
 ) -> None:
     """Explain a finding code, or an error message of psql, JDBC, Npgsql, Node..."""
-    from qs_certs import api
+    from qs_certs import inspection
 
     _schema("explain", json_schema)
     words = " ".join(text or ["-"])
-    _finish("explain", lambda: api.explain(sys.stdin.read() if words == "-" else words), json=json)
+    _finish(
+        "explain",
+        lambda: inspection.explain(sys.stdin.read() if words == "-" else words),
+        json=json,
+    )
 
 
 # --- the one way out ----------------------------------------------------------------------------

@@ -10,8 +10,6 @@ certificates began `DAY - 1 day`; none of this touches the disk.
     issuing.chain(leaf)     what a server sends: leaf and intermediates, without the root
 """
 
-# ruff: noqa: TID253 - only the package itself must be cheap to import
-
 from __future__ import annotations
 
 import hashlib

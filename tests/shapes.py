@@ -4,8 +4,6 @@
 two), *other* an unrelated root, *third* one that no shape holds.
 """
 
-# ruff: noqa: TID253 - only the package itself must be cheap to import
-
 from __future__ import annotations
 
 import base64

@@ -1,7 +1,5 @@
 """The bench is right: what it calls success, refusal, plaintext and silence really is that."""
 
-# ruff: noqa: TID253 - only the package itself must be cheap to import
-
 from __future__ import annotations
 
 import platform

@@ -1,7 +1,5 @@
 """The catalogue against the certificates themselves, from two bundles that we did not make."""
 
-# ruff: noqa: TID253 (the ban on heavy imports is the package's; a test needs them anyway)
-
 from __future__ import annotations
 
 import hashlib

@@ -3,8 +3,6 @@
 The whole of `mismatch` is compared with psql and libpq 15-18 in tests/oracle.
 """
 
-# ruff: noqa: TID253 - only the package itself must be cheap to import
-
 from __future__ import annotations
 
 import ipaddress
