@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import select
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -37,6 +39,10 @@ _PATIENCE = 30  # seconds for one connection; libpq itself gives up on a host be
 
 class ClientMissing(Exception):
     """A client cannot be had on this machine; the text says why."""
+
+
+class ClientDied(Exception):
+    """A client crashed, or hung beyond its own time limit: no outcome of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Client(Protocol):
         """Connect and ask the server whether the session is encrypted.
 
         *home* is HOME, unset where None; *env* adds to the environment.  libpq before 15 does
-        not look at HOME: give it `sslrootcert`.
+        not look at HOME: give it `sslrootcert`.  *cwd* is / where None.  Raises ClientDied.
         """
         ...
 
@@ -88,8 +94,8 @@ class Psql:
         shown = subprocess.run(
             [self._path, "--version"], capture_output=True, text=True, check=True
         ).stdout
-        major, minor = shown.split()[2].split(".")[:2]  # psql (PostgreSQL) 15.3
-        self.version = int(major) * 10000 + int(minor)
+        numbers = re.findall(r"\d+", shown)  # psql (PostgreSQL) 15.3 (Debian 15.3-0+deb12u1)
+        self.version = int(numbers[0]) * 10000 + int(numbers[1])
 
     def connect(
         self,
@@ -98,17 +104,20 @@ class Psql:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Result:
-        done = subprocess.run(
-            [self._path, "-X", "-A", "-t", "-w", "-d", conninfo, "-c", _QUESTION],
-            env=environment(home, env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [self._path, "-X", "-A", "-t", "-w", "-d", conninfo, "-c", _QUESTION],
+                env=environment(home, env),
+                cwd=cwd or "/",
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as expired:
+            raise ClientDied(f"no answer for {_PATIENCE} s") from expired
         if done.returncode != 0:
             return Result("fails", done.stderr.strip().removeprefix("psql: error: "))
         return Result(_OUTCOMES[done.stdout.strip()])
@@ -211,13 +220,14 @@ class Libpqs:
         self._started: dict[int, Libpq | ClientMissing] = {}
 
     def __getitem__(self, major: int) -> Libpq:
-        """Raises ClientMissing where this version cannot be had; a second try does not retry."""
-        if major not in self._started:
+        """Raises ClientMissing where this version cannot be had, and does not try twice."""
+        found = self._started.get(major)
+        if found is None or (isinstance(found, Libpq) and not found.alive):
             try:
-                self._started[major] = Libpq(_fetch(WHEELS[major]))
+                found = Libpq(_fetch(WHEELS[major]))
             except ClientMissing as missing:
-                self._started[major] = missing
-        found = self._started[major]
+                found = missing
+            self._started[major] = found
         if isinstance(found, ClientMissing):
             raise found
         return found
@@ -232,7 +242,7 @@ class Libpq:
     """A libpq in a worker process, which ends with us."""
 
     def __init__(self, library: Path) -> None:
-        self._worker = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(library)],
             # Not every library of a wheel knows that its neighbours lie beside it.
             env=environment(None, {"LD_LIBRARY_PATH": str(library.parent)}),
@@ -255,28 +265,35 @@ class Libpq:
         cwd: Path | None = None,
     ) -> Result:
         request = {"conninfo": conninfo, "env": environment(home, env), "cwd": str(cwd or "/")}
-        assert self._worker.stdin is not None
-        self._worker.stdin.write(json.dumps(request).encode() + b"\n")
-        self._worker.stdin.flush()
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; reading the answer tells
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
         answer = self._answer()
         return Result(answer["outcome"], answer["message"])
 
     def _answer(self) -> dict[str, Any]:
-        assert self._worker.stdout is not None
-        ready, _, _ = select.select([self._worker.stdout], [], [], _PATIENCE)
-        line = self._worker.stdout.readline() if ready else b""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], _PATIENCE)
+        line = self.process.stdout.readline() if ready else b""
         if not line:
-            self._worker.kill()
-            raise TimeoutError("the libpq worker " + ("died" if ready else "does not answer"))
+            self.process.kill()
+            self.close()
+            raise ClientDied("libpq crashed" if ready else f"no answer for {_PATIENCE} s")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
     def close(self) -> None:
-        assert self._worker.stdin is not None
-        assert self._worker.stdout is not None
-        self._worker.stdin.close()
-        self._worker.wait(_PATIENCE)
-        self._worker.stdout.close()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait(_PATIENCE)
+        self.process.stdout.close()
 
 
 def _fetch(wheel: Wheel) -> Path:

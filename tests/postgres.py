@@ -158,19 +158,11 @@ class Postgres:
             "LC_ALL": "C",
             "OPENSSL_CONF": str(folder / "openssl.cnf"),
         }
-        initdb = [str(binaries / "initdb"), "-D", str(folder / "data"), "-U", _ADMIN, "-A", "trust"]
-        made = subprocess.run(
-            [*initdb, "-E", "UTF8", "--no-locale", "--no-sync"],
-            user=account,
-            env=environment,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode != 0:
+        try:
+            _initdb(binaries, folder / "data", account, environment)
+        except PostgresFailed:
             shutil.rmtree(folder)
-            raise PostgresFailed(made.stdout + made.stderr)
+            raise
         with (folder / "data/postgresql.conf").open("a") as conf:
             conf.write(_POSTGRESQL_CONF.format(address=ADDRESS, port=port))
         (folder / "log").touch()
@@ -422,6 +414,21 @@ def _account() -> str | None:
         with suppress(KeyError):
             return pwd.getpwnam(name).pw_name
     raise PostgresMissing("run as root on a system without the users postgres and nobody")
+
+
+def _initdb(binaries: Path, data: Path, account: str | None, environment: dict[str, str]) -> None:
+    command = [str(binaries / "initdb"), "-D", str(data), "-U", _ADMIN, "-A", "trust"]
+    made = subprocess.run(
+        [*command, "-E", "UTF8", "--no-locale", "--no-sync"],
+        user=account,
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        raise PostgresFailed(made.stdout + made.stderr)
 
 
 def _free_port() -> int:

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 import ssl
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +22,18 @@ import pytest
 from cryptography import x509
 
 from tests import postgres as postgres_module
-from tests.clients import WHEELS, Client, Libpq, Libpqs, Psql
+from tests.clients import WHEELS, Client, ClientDied, ClientMissing, Libpq, Libpqs, Psql, Wheel
 from tests.conftest import Pki
-from tests.pki import CLIENT_AUTH, DAY, Authority, Certificate, key_usage, rsa_key, self_signed
+from tests.pki import (
+    CLIENT_AUTH,
+    DAY,
+    Authority,
+    Certificate,
+    ec_key,
+    key_usage,
+    rsa_key,
+    self_signed,
+)
 from tests.postgres import ADDRESS, Hba, Postgres, PostgresFailed
 
 pytestmark = pytest.mark.psql
@@ -163,15 +174,74 @@ def test_each_wheel_carries_the_libpq_that_the_table_says(
     assert any_libpq.version // 10000 == major
 
 
-@pytest.mark.libpq
 def test_a_connection_through_a_worker_is_cheap(
-    postgres: Postgres, libpqs: Libpqs, libpq: Libpq, tmp_path: Path
+    postgres: Postgres, libpq: Libpq, tmp_path: Path
 ) -> None:
-    started = time.perf_counter()
-    for _ in range(10):
+    """6 to 9 ms where it was measured; a process per connection costs 50."""
+
+    def connect() -> None:
         assert libpq.connect(postgres.conninfo(), home=tmp_path).outcome == "encrypted"
-    # 6 to 9 ms where it was measured; a process per connection costs 50.
-    assert (time.perf_counter() - started) / 10 < 0.05
+
+    assert fastest(connect) < 0.03
+
+
+def fastest(action: Callable[[], None]) -> float:
+    """Seconds that *action* takes when nothing else keeps the machine busy."""
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+@pytest.mark.libpq
+def test_a_libpq_that_died_is_replaced(libpqs: Libpqs, libpq: Libpq) -> None:
+    major = libpq.version // 10000
+    assert libpqs[major] is libpq
+    libpq.process.kill()
+    with pytest.raises(ClientDied):
+        libpq.connect("host=127.0.0.1 port=1")
+    assert libpqs[major].connect("host=127.0.0.1 port=1").outcome == "fails"
+
+
+def wheel_in(folder: Path, wheel: Wheel) -> Path:
+    """A wheel of the right name with something else in it."""
+    name = wheel.distribution.replace("-", "_")
+    python = "cp" + wheel.python.replace(".", "")
+    file = folder / f"{name}-{wheel.version}-{python}-{python}-manylinux2014_x86_64.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        info = f"{name}-{wheel.version}.dist-info"
+        about = f"Metadata-Version: 2.1\nName: {wheel.distribution}\nVersion: {wheel.version}\n"
+        archive.writestr(f"{info}/METADATA", about)
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\n")
+        archive.writestr(f"{name}.libs/libpq-forged.so.5", "forged")
+    return file
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libpq is loaded from Linux wheels")
+@pytest.mark.parametrize(
+    ("forged", "machine", "why"),
+    [
+        pytest.param(False, "x86_64", "No matching distribution", id="no-such-wheel"),
+        pytest.param(True, "x86_64", "is not the file that was pinned", id="another-file"),
+        pytest.param(False, "riscv64", "no wheel with libpq is known", id="unknown-machine"),
+    ],
+)
+def test_a_libpq_that_cannot_be_had_is_missing_for_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forged: bool, machine: str, why: str
+) -> None:
+    offered, cache = tmp_path / "offered", tmp_path / "cache"
+    offered.mkdir()
+    if forged:
+        wheel_in(offered, WHEELS[17])
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setenv("QS_CERTS_TEST_CACHE", str(cache))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(offered))
+    with pytest.raises(ClientMissing, match=why):
+        Libpqs()[17]
+    assert not cache.exists() or list(cache.iterdir()) == []
 
 
 # The server.
@@ -337,11 +407,44 @@ def test_the_server_speaks_the_protocol_versions_that_it_is_told(
             session.unwrap()
 
 
+@pytest.mark.parametrize(
+    ("issuer", "revoked", "outcome"),
+    [
+        pytest.param("root", False, "encrypted", id="right"),
+        pytest.param("other", False, "fails", id="stranger"),
+        pytest.param("root", True, "fails", id="revoked"),
+    ],
+)
+def test_the_server_judges_client_certificates_when_told_to(
+    postgres: Postgres,
+    pki: Pki,
+    psql: Psql,
+    tmp_path: Path,
+    issuer: str,
+    revoked: bool,
+    outcome: str,
+) -> None:
+    authority = pki.root if issuer == "root" else pki.other
+    client = authority.leaf(common_name="app", extended_usage=CLIENT_AUTH)
+    postgres.set_tls(
+        pki.chain,
+        pki.leaf.key_pem,
+        client_ca=pki.root.certificate.pem,
+        client_crl=pki.root.crl([client] if revoked else []),
+    )
+    certificate, key = tmp_path / "client.crt", tmp_path / "client.key"
+    certificate.write_bytes(client.pem)
+    key.touch(0o600)  # libpq refuses a key that others may read
+    key.write_bytes(client.key_pem)
+    conninfo = postgres.conninfo(sslmode="require", sslcert=str(certificate), sslkey=str(key))
+    assert psql.connect(conninfo, home=tmp_path).outcome == outcome
+
+
 def test_settings_are_in_force_within_a_tenth_of_a_second(postgres: Postgres) -> None:
-    started = time.perf_counter()
-    for hba in ("hostssl", "host", "hostssl", "host", "hostssl"):
-        postgres.set_hba(hba)
-    assert (time.perf_counter() - started) / 5 < 0.1
+    def change() -> None:
+        postgres.set_hba("host" if postgres.settings.hba == "hostssl" else "hostssl")
+
+    assert fastest(change) < 0.1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the test server is for POSIX systems")
@@ -405,7 +508,7 @@ def _served() -> dict[str, Served]:
     renewed_root = root.renewed(yesterday, DAY + timedelta(days=99)).certificate
     nameless, false_nameless = (
         Authority.root("Nameless", key_identifiers=False),
-        Authority.root("Nameless", key=rsa_key(), key_identifiers=False),
+        Authority.root("Nameless", key=ec_key("false"), key_identifiers=False),
     )
     below_nameless = nameless.leaf(dns=name, key_identifiers=False)
     rsa_root = Authority.root("RSA", key=rsa_key())
@@ -430,7 +533,7 @@ def _served() -> dict[str, Served]:
         "directly under the root": under(root, set()),
         "impostor of the root": Served(issuing, leaf, (root.impostor().certificate,), codes={20}),
         "impostor without identifiers": Served(
-            nameless, below_nameless, (false_nameless.certificate,), codes={7, 20}
+            nameless, below_nameless, (false_nameless.certificate,), codes={7}
         ),
         "its real issuer": Served(nameless, below_nameless, (nameless.certificate,)),
         "expired copy of the root": Served(issuing, leaf, (expired_root,), codes={10}),
@@ -444,7 +547,7 @@ def _served() -> dict[str, Served]:
         ),
         "intermediate is no CA": under(root.intermediate("No CA", ca=False), {24, 79}),
         "intermediate may not sign": under(
-            root.intermediate("No sign", usage=key_usage("crl_sign")), {20, 24, 32, 79}
+            root.intermediate("No sign", usage=key_usage("crl_sign")), {24, 79}
         ),
         "path length kept": under(root.intermediate("One", pathlen=1).intermediate("Two"), set()),
         "path length exceeded": under(
