@@ -363,6 +363,7 @@ def _load(path: str) -> ctypes.CDLL:
         ("PQgetvalue", text, [pointer, number, number]),
         ("PQclear", None, [pointer]),
         ("PQlibVersion", number, []),
+        ("ERR_clear_error", None, []),  # found in the libcrypto that libpq brings along
     ):
         function = getattr(libpq, name)
         function.restype, function.argtypes = result, arguments
@@ -399,6 +400,9 @@ def _work(path: str) -> None:
         os.environ.clear()
         os.environ.update(request["env"])  # os.environ calls setenv: libpq's getenv sees it
         os.chdir(request["cwd"])
+        # A root file that does not load leaves more errors in OpenSSL's queue than libpq takes
+        # out, and libpq would report the stale one next time: start like a fresh process.
+        libpq.ERR_clear_error()
         print(json.dumps(_connect(libpq, request["conninfo"])), flush=True)
 
 

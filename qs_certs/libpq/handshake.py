@@ -378,7 +378,7 @@ def _speak_tls(session: _Session, manner: _Manner, ends: _Deadline, shaken: Hand
     except TimeoutError:
         raise ends.over() from None
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
-        return _hung_up(shaken)
+        raise _Unanswered("closed", "the server closed the connection during TLS") from None
     except ssl.SSLError as error:
         return _failed(error, manner.bounds, shaken)
     except OSError as error:
@@ -402,19 +402,6 @@ def _speak_tls(session: _Session, manner: _Manner, ends: _Deadline, shaken: Hand
     with contextlib.suppress(OSError, _Unanswered):
         session.drive(tls.unwrap, ends.for_goodbye().left)
     return shaken
-
-
-def _hung_up(shaken: Handshake) -> Handshake:
-    """What a server does that knows no direct negotiation, as PostgreSQL before 17: to it, a TLS
-    greeting is a broken startup packet.
-    """
-    direct = shaken.negotiation == "direct"
-    return replace(
-        shaken,
-        answer="closed",
-        detail="the server closed the connection during TLS",
-        tls_error="SSL error: unexpected eof while reading" if direct else None,
-    )
 
 
 def _alpn_error(selected: str | None) -> str | None:

@@ -117,11 +117,7 @@ def _ipv6_text(value: bytes) -> str:
     text = ipaddress.IPv6Address(value).compressed
     groups = [value[start : start + 2] for start in range(0, 16, 2)]
     leading_zeros = next((at for at, group in enumerate(groups) if any(group)), 8)
-    embeds_ipv4 = (
-        leading_zeros == 6
-        or (leading_zeros == 7 and groups[7] != b"\0\1")
-        or (leading_zeros == 5 and groups[5] == b"\xff\xff")
-    )
+    embeds_ipv4 = leading_zeros == 6 or (leading_zeros == 5 and groups[5] == b"\xff\xff")
     if not embeds_ipv4:
         return text
     dotted = str(ipaddress.IPv4Address(value[12:]))

@@ -12,7 +12,7 @@ The outcomes are those of libpq 15 to 18; the messages leave out libpq's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qs_certs.results import Answer, ModeOutcome, Outcome
@@ -66,12 +66,21 @@ def outcomes(
     libpq_major: int = 18,
 ) -> tuple[ModeOutcome, ...]:
     """The six outcomes in the order of `SSLMODES`, or none where the server's answer tells nothing:
-    an error, a closed connection, silence.
+    an error, a closed connection (which does tell something in direct negotiation), silence.
 
     *client_certificate_error* is libpq's message for a stray `postgresql.crt`.  *libpq_major*
     chooses between wordings; the outcomes do not depend on it.
     """
-    if shown.answer not in ("tls", "refused", "not-postgresql") and shown.tls_error is None:
+    if shown.answer == "closed" and sslnegotiation == "direct":
+        # What a server does that has no direct negotiation, as PostgreSQL before 17: to it, a TLS
+        # greeting is a broken startup packet.  The words are those of libpq's way to read.
+        eof = (
+            "SYSCALL error: EOF detected"
+            if libpq_major < 18
+            else "error: unexpected eof while reading"
+        )
+        shown = replace(shown, tls_error=f"SSL {eof}")
+    elif shown.answer not in ("tls", "refused", "not-postgresql"):
         return ()
     found = []
     for mode in SSLMODES:

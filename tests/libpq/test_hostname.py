@@ -166,7 +166,7 @@ def test_the_message_is_that_of_libpq(
     [
         ("::", "::"),
         ("::1", "::1"),
-        ("::2", "::0.0.0.2"),
+        ("::2", "::2"),
         ("::1.2.3.4", "::1.2.3.4"),
         ("::ffff:1.2.3.4", "::ffff:1.2.3.4"),
         ("2001:db8::1", "2001:db8::1"),
@@ -179,9 +179,10 @@ def test_an_address_is_shown_as_postgresql_shows_it(address: str, shown: str) ->
     assert mismatch("y", names(ip=address)) == message
 
 
-ADDRESS_LIKE = st.text(alphabet="0123456789abfxX.: %", max_size=16) | st.from_regex(
-    r"(0x)?[0-9a-f]{1,4}(\.(0x|0)?[0-9]{1,3}){0,4}( .*)?", fullmatch=True
-)
+ADDRESS_LIKE = (
+    st.text(alphabet="0123456789abfxX.: %", max_size=16)
+    | st.from_regex(r"(0x)?[0-9a-f]{1,4}(\.(0x|0)?[0-9]{1,3}){0,4}( .*)?", fullmatch=True)
+).filter(lambda host: host.isascii() and "\0" not in host)  # in C, a NUL ends the name
 
 
 def _inet_aton(host: str) -> bytes | None:
@@ -198,7 +199,7 @@ def _inet_pton(host: str) -> bytes | None:
         return None
 
 
-@given(ADDRESS_LIKE.filter(str.isascii))
+@given(ADDRESS_LIKE)
 def test_ipv4_addresses_are_read_as_inet_aton_reads_them(host: str) -> None:
     assert ipv4_address(host) == _inet_aton(host)
 
@@ -216,6 +217,6 @@ def test_unusual_ipv4_forms_are_read_as_inet_aton_reads_them(host: str) -> None:
     assert ipv4_address(host) == _inet_aton(host)
 
 
-@given(ADDRESS_LIKE.filter(str.isascii) | st.ip_addresses(v=6).map(str))
+@given(ADDRESS_LIKE | st.ip_addresses(v=6).map(str))
 def test_ipv6_addresses_are_read_as_inet_pton_reads_them(host: str) -> None:
     assert ipv6_address(host) == _inet_pton(host)
