@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from qs_certs.errors import CouldNotWrite, QsCertsError, WrongUsage
 from qs_certs.libpq.locations import Surroundings
@@ -118,15 +118,15 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
     os.waitpid(child, 0)
     if not answer:
         raise CouldNotWrite(f"the work for user {account.name} ended without an answer")
-    outcome = pickle.loads(answer)  # noqa: S301 - written by our own child
+    outcome: _Returned[T] | _Raised = pickle.loads(answer)  # noqa: S301 - written by our own child
     if isinstance(outcome, _Raised):
         raise outcome.error()
-    return outcome.value  # type: ignore[no-any-return]
+    return outcome.value
 
 
-@dataclass(frozen=True, slots=True)
-class _Returned:
-    value: object
+@dataclass(frozen=True)
+class _Returned(Generic[T]):
+    value: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class _Raised:
 
 def _work_in_child(account: Account, work: Callable[[], object], pipe: int) -> None:
     """Become *account*, do the work, send the outcome, end.  Never returns."""
-    outcome: _Returned | _Raised
+    outcome: _Returned[object] | _Raised
     status = 0
     try:
         _become(account)

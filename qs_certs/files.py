@@ -524,7 +524,7 @@ def _uninterrupted() -> Iterator[None]:
 
     The file is safe without this; only the message would not be.
     """
-    if not hasattr(signal, "pthread_sigmask"):
+    if sys.platform == "win32":  # has no way to hold a signal back
         yield
         return
     held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}

@@ -166,14 +166,11 @@ def test_recognised_roots_are_named_but_cannot_be_installed(name: str) -> None:
         ("DigiCert Assured ID Root G2", None),
     ],
 )
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_a_neighbour_in_a_real_bundle_is_recognised(
-    bundle: str, common_name: str, name: str | None
-) -> None:
-    certificates = _bundle(bundle)
-    if common_name not in certificates:
-        pytest.skip(f"the {bundle} bundle of this machine does not hold {common_name}")
-    assert catalogue.name_of(hashlib.sha256(certificates[common_name]).hexdigest()) == name
+def test_a_neighbour_in_a_real_bundle_is_recognised(common_name: str, name: str | None) -> None:
+    """certifi drops retired roots, so one bundle that still holds it is enough."""
+    held = [der for each in BUNDLES if (der := _bundle(each).get(common_name)) is not None]
+    assert held
+    assert {catalogue.name_of(hashlib.sha256(der).hexdigest()) for der in held} == {name}
 
 
 COLONS = ":".join(re.findall("..", G2.sha256.upper()))

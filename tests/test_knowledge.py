@@ -663,7 +663,10 @@ def test_what_node_says_is_recognised(
 
 
 JAVA = shutil.which("java")
-JDBC_DRIVERS = sorted(Path.home().glob(".m2/repository/org/postgresql/postgresql/*/*[0-9].jar"))
+JDBC_DRIVERS = [
+    *filter(Path.is_file, [Path("/usr/share/java/postgresql.jar")]),
+    *sorted(Path.home().glob(".m2/repository/org/postgresql/postgresql/*/*[0-9].jar")),
+]
 JAVA_CLIENT = """
 class Client {
   public static void main(String[] urls) {
@@ -679,7 +682,7 @@ class Client {
 """
 
 
-@pytest.mark.skipif(JAVA is None or not JDBC_DRIVERS, reason="needs Java and pgjdbc from Maven")
+@pytest.mark.skipif(JAVA is None or not JDBC_DRIVERS, reason="needs Java and pgjdbc")
 def test_what_pgjdbc_says_is_recognised(
     certificates: dict[str, Path], tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
