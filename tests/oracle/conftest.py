@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients import YARDSTICK, Client, ClientMissing, Libpq, Libpqs
 from tests.oracle.judge import Oracle
-from tests.postgres import Postgres, Settings
+from tests.postgres import Postgres
 
 CELLS = pytest.StashKey[int]()
 CLIENTS = pytest.StashKey[str]()
@@ -54,12 +54,13 @@ def _installed_libpq() -> Libpq | None:
 
 
 @pytest.fixture(scope="session")
-def session_oracle(
+def oracle(
     postgres_server: Postgres,
     oracle_clients: dict[str, Client],
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Iterator[Oracle]:
+    """Each test configures the server that it wants; the bench's own `postgres` does, too."""
     oracle = Oracle(postgres_server, oracle_clients, tmp_path_factory.mktemp("home"))
     yield oracle
     pytestconfig.stash[CELLS] = pytestconfig.stash.get(CELLS, 0) + oracle.cells
@@ -70,13 +71,6 @@ def session_oracle(
 
 def _readable(version: int) -> str:
     return f"{version // 10000}.{version % 10000}"
-
-
-@pytest.fixture
-def oracle(session_oracle: Oracle) -> Iterator[Oracle]:
-    """The oracle; the server is left as the next module's tests expect none of it."""
-    yield session_oracle
-    session_oracle.postgres.configure(Settings())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

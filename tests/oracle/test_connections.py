@@ -165,6 +165,23 @@ def test_the_next_host_is_tried_only_where_nobody_listens(
     assert predicted.outcome == ("fails" if first == "wrong" else "encrypted")
 
 
+def test_the_oracle_sees_a_wrong_prediction(oracle: Oracle, tmp_path: Path) -> None:
+    oracle.postgres.configure(SERVED)
+    (tmp_path / "right.crt").write_bytes(ROOT.certificate.pem)
+    mistaken = Case(OTHER.certificate.pem, trust=Trust(str(tmp_path / "right.crt")))
+    with pytest.raises(AssertionError, match="verify-full: encrypted predicted, fails happened"):
+        oracle.agree(mistaken)
+    misworded = Case(ROOT.certificate.pem, client_certificate_error="no such complaint")
+    with pytest.raises(AssertionError, match="require: fails predicted, encrypted happened"):
+        oracle.agree(misworded)
+    (oracle.home / ".postgresql/postgresql.crt").write_bytes(LEAF.pem)
+    try:
+        with pytest.raises(AssertionError, match="require: 'no such complaint' predicted"):
+            oracle.agree(misworded)
+    finally:
+        (oracle.home / ".postgresql/postgresql.crt").unlink()
+
+
 @pytest.mark.parametrize("content", ["right", "other", "absent"])
 def test_psql_itself_agrees(content: str, oracle: Oracle, psql: Psql) -> None:
     oracle.postgres.configure(SERVED)
