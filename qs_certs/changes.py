@@ -105,11 +105,14 @@ def plan_install(
     """
     ders = tuple(roots.values())
     merged = bundle.merge(before, ders, repair=repair)
-    if not merged.damage and openssl.load_bytes(merged.data).error is not None:
+    # Loaded as seldom as can be: OpenSSL 3 takes seconds for ten thousand certificates.
+    loaded = None if merged.damage else openssl.load_bytes(merged.data)
+    if loaded is not None and loaded.error is not None:
         # Deeper than the PEM layer: ask OpenSSL about each block.
         refused = openssl.refused(bundle.parse(before or b""))
         merged = bundle.merge(before, ders, repair=repair, refused=refused)
-    if merged.damage:
+        loaded = None if merged.damage else openssl.load_bytes(merged.data)
+    if loaded is None:
         first = merged.damage[0]
         block = "" if first.number is None else f", block {first.number}"
         others = f" (and {len(merged.damage) - 1} more)" if len(merged.damage) > 1 else ""
@@ -119,13 +122,12 @@ def plan_install(
             "means dropping what cannot be read",
             fix=("qs-certs install --repair",),
         )
-    _prove_loads(merged.data, path)
+    _prove_loads(loaded, merged.data, path)
     return Plan(before, merged.data, _names(merged.added), (), merged.repaired)
 
 
-def _prove_loads(content: bytes, path: str) -> None:
+def _prove_loads(loaded: openssl.Loaded, content: bytes, path: str) -> None:
     """OpenSSL has the last word on what libpq will load."""
-    loaded = openssl.load_bytes(content)
     expected = len(bundle.parse(content).fingerprints)
     if loaded.error is not None or loaded.certificates != expected:
         raise TargetDamaged(

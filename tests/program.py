@@ -25,6 +25,19 @@ from qs_certs import cli
 SOURCE = Path(qs_certs.__file__).resolve().parent.parent
 """The folder that holds the package under test."""
 
+# An ordinary user may not be able to enter the folder that our interpreter lives in: everything is
+# imported before root's rights are dropped.
+_AS_USER = """\
+import os, sys
+import platformdirs.unix, ssl, tempfile
+from cryptography import x509
+from qs_certs import api, cli, openssl, render, sources
+user = int(sys.argv.pop(1))
+os.setgroups([])
+os.setgid(user)
+os.setuid(user)
+cli.main()
+"""
 # Nothing answers at port 9 (discard) of the loopback address: a download fails at once, whatever
 # network the machine has.
 NO_NETWORK = "http://127.0.0.1:9"
@@ -104,18 +117,15 @@ class Program:
 
     def start(self, *words: str | Path, umask: int = -1) -> subprocess.Popen[bytes]:
         """A process of its own."""
-        identity: dict[str, Any] = {}
-        if self.user is not None:
-            identity = {"user": self.user, "group": self.user, "extra_groups": []}
+        entry = ["-m", "qs_certs"] if self.user is None else ["-c", _AS_USER, str(self.user)]
         return subprocess.Popen(
-            [sys.executable, "-m", "qs_certs", *map(str, words)],
+            [sys.executable, *entry, *map(str, words)],
             env=self.environment,
             cwd="/",
             umask=umask,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            **identity,
         )
 
     def process(self, *words: str | Path, stdin: bytes = b"", umask: int = -1) -> Done:
