@@ -145,8 +145,7 @@ def impact(
                 for each in (facts, then)
             )
             return tuple(
-                _impact(connection, old, new, target)
-                for old, new in zip(before, later, strict=False)
+                _impact(connection, old, new) for old, new in zip(before, later, strict=False)
             )
 
         with ThreadPoolExecutor(max(1, min(WORKERS, len(concerned)))) as pool:
