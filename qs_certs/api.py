@@ -38,6 +38,10 @@ SERVER_PATIENCE = 10.0
 """Seconds for each server that is checked."""
 WARN_DAYS = 60
 """Days before the end of a certificate, or of browsers' trust in a root, from which to warn."""
+LONGEST_PATIENCE = 86_400.0
+"""Seconds; the system's own timers end somewhere beyond."""
+LONGEST_WARNING = 36_500
+"""Days; the calendar ends somewhere beyond."""
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
 
@@ -292,8 +296,10 @@ def check(
         raise WrongUsage(
             f'invalid sslmode value: "{sslmode}"', why="it is one of " + ", ".join(SSLMODES)
         )
-    if timeout <= 0:
-        raise WrongUsage("--timeout must be more than 0 seconds")
+    if not 0 < timeout <= LONGEST_PATIENCE:  # nor is NaN
+        raise WrongUsage(f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most")
+    if not 0 <= warn_days <= LONGEST_WARNING:
+        raise WrongUsage(f"--warn-days must be from 0 to {LONGEST_WARNING}")
     named = any(each is not None for each in (conninfo, host, port, service))
     if all_servers and named:
         raise WrongUsage("--all checks every known server: leave out the one that is named")
