@@ -392,8 +392,8 @@ def _about_answer(shaken: Handshake, where: str) -> list[Finding]:
             fix = ("give it longer: --timeout 30", "is a VPN or a firewall in the way?")
             return [Finding("timed-out", "error", message, fix, unknown)]
         case "unreachable":
-            resolved = "name" not in (shaken.detail or "")
-            code = "unreachable" if resolved else "name-not-resolved"
+            unresolved = (shaken.detail or "").startswith("could not resolve")
+            code = "name-not-resolved" if unresolved else "unreachable"
             message = f"{where} cannot be reached{detail}"
             return [Finding(code, "error", message, ("look at host and port",), unknown)]
         case _:
