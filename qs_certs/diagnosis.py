@@ -215,7 +215,8 @@ def _shake(connection: Connection, server: Server, facts: Facts, timeout: float)
     trust = Trust(
         root_file=facts.path if facts.state in ("loads", "unloadable") else None,
         system=facts.state == "system",
-        crl_file=chosen.sslcrl or facts.crl_file,
+        # libpq looks for root.crl only where neither is set.
+        crl_file=chosen.sslcrl or (None if chosen.sslcrldir else facts.crl_file),
         crl_folder=chosen.sslcrldir,
     )
     return shake_hands(
