@@ -30,7 +30,7 @@ from qs_certs.results import (
     ServedCertificate,
     ServerReport,
 )
-from qs_certs.rootfile import Facts
+from qs_certs.rootfile import ClientCertificate, Facts
 from qs_certs.servers import Connection
 
 WORKERS = 64
@@ -54,15 +54,23 @@ def facts_for(connection: Connection | None, around: Surroundings, target: str |
     if target is not None or connection is None:
         return rootfile.default(around, target)
     chosen = connection.settings
+    own = client_certificate(connection)
     if chosen.sslrootcert is None:
-        return rootfile.look(around.root_file, "default", around, chosen.sslcert)
+        return rootfile.look(around.root_file, "default", around, own)
     match chosen.sslrootcert_origin:
         case "connection string":
-            return rootfile.look(chosen.sslrootcert, "sslrootcert", around, chosen.sslcert)
+            return rootfile.look(chosen.sslrootcert, "sslrootcert", around, own)
         case "service":
-            return rootfile.look(chosen.sslrootcert, "service", around, chosen.sslcert)
+            return rootfile.look(chosen.sslrootcert, "service", around, own)
         case _:
-            return rootfile.look(chosen.sslrootcert, "PGSSLROOTCERT", around, chosen.sslcert)
+            return rootfile.look(chosen.sslrootcert, "PGSSLROOTCERT", around, own)
+
+
+def client_certificate(connection: Connection) -> ClientCertificate:
+    """Where this connection would take a certificate of its own from."""
+    chosen = connection.settings
+    mode = chosen.values.get("sslcertmode", "allow")
+    return ClientCertificate(chosen.sslcert, chosen.sslkey, mode)
 
 
 def check(
@@ -137,7 +145,7 @@ def impact(
         def both(pair: tuple[Connection, Facts]) -> tuple[Impact, ...]:
             connection, facts = pair
             then = rootfile.look(
-                str(preview), facts.decided_by, around, connection.settings.sslcert
+                str(preview), facts.decided_by, around, client_certificate(connection)
             )
             mode = connection.settings.sslmode
             before, later = (
