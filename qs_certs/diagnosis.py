@@ -5,6 +5,7 @@ The handshake looks, the pure rooms of `libpq` decide, and this room says why an
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -607,7 +608,8 @@ def _same_name(one: str, other: str) -> bool:
 
 
 def _inspects(name: str) -> bool:
-    return any(word in name.lower() for word in _INSPECTORS)
+    """Whether a word of *name* is that of a maker of such proxies; San Francisco is not Cisco."""
+    return any(re.search(rf"\b{word}", name, re.IGNORECASE) for word in _INSPECTORS)
 
 
 def _host_name(shaken: Handshake, server: Server, message: str) -> Finding:
