@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -48,14 +48,18 @@ class Verdict:
     findings: tuple[Finding, ...]
     verified: bool
     """The chain ends in an anchor of the root file."""
+    reached: bool | None
+    """A connection in the goal's mode would succeed; None where that does not count."""
 
 
 def facts_for(connection: Connection | None, around: Surroundings, target: str | None) -> Facts:
     """The root file that decides, in libpq's own order, and what libpq finds there."""
-    if target is not None or connection is None:
+    if connection is None:
         return rootfile.default(around, target)
     chosen = connection.settings
     own = client_certificate(connection)
+    if target is not None:
+        return rootfile.look(target, "option", around, own)
     if chosen.sslrootcert is None:
         return rootfile.look(around.root_file, "default", around, own)
     match chosen.sslrootcert_origin:
@@ -113,6 +117,9 @@ def check(
                 "no server is named in the service files, .pgpass or the environment",
             )
         )
+    counted = [verdict.reached for verdict in verdicts if verdict.reached is not None]
+    if counted and all(counted):
+        findings = [_softened(each) for each in findings]
     for verdict in verdicts:
         findings += verdict.findings
     return CheckReport(
@@ -216,7 +223,13 @@ def probe(
         verdicts.append(_judge(connection, server, facts, shaken, goal, warn_days, now))
         if not shaken.tries_next_host:
             break
-    return tuple(verdicts)
+    *others, last = verdicts
+    if last.reached:  # the connection comes about, whatever became of the hosts before
+        others = [
+            replace(each, reached=None, findings=tuple(map(_softened, each.findings)))
+            for each in others
+        ]
+    return (*others, last)
 
 
 def _shake(connection: Connection, server: Server, facts: Facts, timeout: float) -> Handshake:
@@ -264,7 +277,7 @@ def _socket(connection: Connection, server: Server, goal: str) -> Verdict:
         sslmodes=(),
         origin=connection.origin,
     )
-    return Verdict(report, (finding,), False)
+    return Verdict(report, (finding,), False, None)
 
 
 def _judge(
@@ -286,7 +299,8 @@ def _judge(
         client_certificate_error=facts.client_certificate_error,
         sslnegotiation=shaken.negotiation,
     )
-    reached = next((each for each in modes if each.mode == goal), None)
+    aimed = next((each for each in modes if each.mode == goal), None)
+    reached = aimed is not None and _achieves(aimed, goal)
     where = f"{server.host or server.hostaddr}:{server.port}"
     findings = list(_about_answer(shaken, where))
     if shaken.answer == "tls":
@@ -294,16 +308,16 @@ def _judge(
         if shown.host_name_error is not None:
             findings.append(_host_name(shaken, server, shown.host_name_error))
         findings += _about_served(shaken, warn_days, now)
-    if reached is not None and _achieves(reached, goal):
+    if aimed is not None and reached:
         findings = [_softened(each) for each in findings]
         if goal in ("verify-ca", "verify-full"):
             what = "chain and host name verified" if goal == "verify-full" else "chain verified"
             findings.insert(0, Finding("verified", "ok", f"{where} {goal}: encrypted, {what}"))
         else:
-            findings.insert(0, Finding("reached", "ok", f"{where} {goal}: {reached.outcome}"))
-    elif reached is not None and not any(each.exit_code for each in findings):
+            findings.insert(0, Finding("reached", "ok", f"{where} {goal}: {aimed.outcome}"))
+    elif aimed is not None and not any(each.exit_code for each in findings):
         # The root file itself is the reason, which its own findings explain.
-        message = (reached.libpq_message or "it fails").splitlines()[0]
+        message = (aimed.libpq_message or "it fails").splitlines()[0]
         findings.append(Finding("goal-missed", "error", f"{where} {goal}: {message}"))
     corrected = conninfo.corrected(connection.given)
     if connection.given.form == "psql":
@@ -326,7 +340,7 @@ def _judge(
         conninfo=corrected if corrected and shaken.answer == "tls" else None,
         origin=connection.origin,
     )
-    return Verdict(report, tuple(findings), shaken.verified)
+    return Verdict(report, tuple(findings), shaken.verified, reached)
 
 
 def _achieves(mode: ModeOutcome, goal: str) -> bool:

@@ -75,7 +75,7 @@ def look(
     path: str | None,
     decided_by: DecidedBy,
     around: Surroundings,
-    own: ClientCertificate = ClientCertificate(),  # noqa: B008 - frozen
+    own: ClientCertificate = ClientCertificate(),
 ) -> Facts:
     """What libpq finds at *path*.
 
