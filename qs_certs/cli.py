@@ -222,7 +222,7 @@ def check(
     _finish(
         "check",
         lambda: api.check(
-            sys.stdin.read() if conninfo == "-" else conninfo,
+            _pasted() if conninfo == "-" else conninfo,
             host=host,
             port=port,
             service=service,
@@ -365,7 +365,7 @@ def explain(
 
     _schema("explain", json_schema)
     words = " ".join(text or ["-"])
-    _finish("explain", lambda: api.explain(sys.stdin.read() if words == "-" else words), json=json)
+    _finish("explain", lambda: api.explain(_pasted() if words == "-" else words), json=json)
 
 
 # --- the one way out ----------------------------------------------------------------------------
@@ -377,6 +377,13 @@ def _schema(command: str, wanted: bool) -> None:
 
         typer.echo(api.schema_of(command), nl=False)
         raise typer.Exit
+
+
+def _pasted() -> str:
+    """Standard input, whatever its bytes are; PowerShell pipes UTF-16."""
+    raw = sys.stdin.buffer.read()
+    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return raw.decode("utf-16" if wide else "utf-8", "replace")
 
 
 def _finish(
