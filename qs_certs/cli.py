@@ -5,6 +5,7 @@ Nothing is decided here.  Everything heavy is imported inside the command that n
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -441,6 +442,9 @@ _Abort: type[Exception] = typer.Abort
 def main() -> NoReturn:
     """The entry point.  Every way out of the program leads through here."""
     arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the encoding has no letters for
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(args=arguments, prog_name="qs-certs", standalone_mode=False)
     except _ClickException as error:
