@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from enum import Enum
@@ -462,7 +463,13 @@ def main() -> NoReturn:
 
 
 def _usage(error: Exception, arguments: list[str]) -> NoReturn:
-    """Wrong usage: what typer says, and one JSON document where one was asked for."""
+    """Wrong usage: what typer says, and one JSON document where one was asked for.
+
+    Without the words themselves: where the quotes around a connection string were forgotten, one
+    of them holds the password.
+    """
+    if said := getattr(error, "message", None):
+        error.message = _without_values(said)  # type: ignore[attr-defined]
     message = getattr(error, "format_message", lambda: str(error))()
     if "--json" in arguments:
         from qs_certs import render
@@ -475,6 +482,16 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
         if callable(show):
             show()
     sys.exit(int(ExitCode.USAGE))
+
+
+def _without_values(message: str) -> str:
+    """What typer says about an argument, without repeating it."""
+    if "unexpected extra argument" in message:
+        return "too many arguments; a connection string goes into quotes"
+    if message.startswith("No such option"):
+        option = re.search("--?[a-z-]*", message)
+        return f"No such option: {option[0] if option else ''}"
+    return re.sub(r"^.*(?= is not )", "this value", message, flags=re.DOTALL)
 
 
 def _bug(error: Exception) -> NoReturn:
