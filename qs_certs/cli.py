@@ -475,7 +475,8 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
         from qs_certs import render
         from qs_certs.results import Failure
 
-        command = next((each for each in arguments if not each.startswith("-")), "qs-certs")
+        known = {each.name or each.callback.__name__ for each in app.registered_commands}  # type: ignore[union-attr]
+        command = next((each for each in arguments if each in known), "qs-certs")
         typer.echo(render.as_json(Failure(command, WrongUsage(message))))
     elif message:
         show = getattr(error, "show", None)
@@ -488,6 +489,8 @@ def _without_values(message: str) -> str:
     """What typer says about an argument, without repeating it."""
     if "unexpected extra argument" in message:
         return "too many arguments; a connection string goes into quotes"
+    if message.startswith("No such command"):
+        return "No such command"
     if message.startswith("No such option"):
         option = re.search("--?[a-z-]*", message)
         return f"No such option: {option[0] if option else ''}"
