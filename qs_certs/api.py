@@ -15,7 +15,7 @@ from pathlib import Path
 
 from qs_certs import accounts, catalogue, changes, reading
 from qs_certs.changes import Target, Wanted
-from qs_certs.errors import WrongUsage
+from qs_certs.errors import ExitCode, WrongUsage
 from qs_certs.libpq.locations import DEDICATED_FILE, Surroundings
 from qs_certs.results import (
     ChangeReport,
@@ -33,6 +33,7 @@ from qs_certs.results import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qs_certs.knowledge.clients import System
+    from qs_certs.rootfile import Facts
 
 SERVER_PATIENCE = 10.0
 """Seconds for each server that is checked."""
@@ -307,8 +308,8 @@ def check(
     file = None if target is None else str(target)
     now = datetime.now(timezone.utc)
     if not named and not all_servers:
-        facts = rootfile.default(around, file)
-        findings = rootfile.judge(facts, around, now, warn_days)
+        facts, about_service = _without_server(around, file)
+        findings = rootfile.judge(facts, around, now, warn_days) + about_service
         missing = rootfile.missing_default(facts)
         findings += rootfile.healthy(facts, findings) if missing is None else [missing]
         return CheckReport(facts.root_file, rootfile.roots_in(facts), (), tuple(findings), strict)
@@ -333,6 +334,29 @@ def check(
         problems=problems,
         every=all_servers,
     )
+
+
+def _without_server(around: Surroundings, file: str | None) -> tuple[Facts, list[Finding]]:
+    """The root file of a connection about which nothing is said: PGSERVICE may choose it.
+
+    A service that libpq would not find is a finding: it concerns every connection.
+    """
+    from qs_certs import rootfile
+
+    if file is not None or not around.env.get("PGSERVICE"):
+        return rootfile.default(around, file), []
+    from qs_certs import diagnosis, servers
+    from qs_certs.libpq.settings import Given
+
+    try:
+        connection = servers.resolved(Given(), around)
+    except WrongUsage as error:
+        fix = ("unset PGSERVICE",)
+        finding = Finding(
+            "service-unusable", "error", error.message, fix, exit_code=ExitCode.PERSON_NEEDED
+        )
+        return rootfile.default(around), [finding]
+    return diagnosis.facts_for(connection, around, None), []
 
 
 def _around_check() -> Surroundings:

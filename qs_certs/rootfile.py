@@ -518,6 +518,14 @@ def _about_environment(facts: Facts, around: Surroundings) -> list[Finding]:
                 ("unset PGSSLROOTCERT",),
             )
         )
+    if facts.decided_by == "service" and facts.state != "system":
+        found.append(
+            Finding(
+                "service-overrides",
+                "warning",
+                f"the service file decides: libpq reads {facts.path} and not {around.root_file}",
+            )
+        )
     for name in ("PGSSLCRL", "PGSSLCRLDIR"):
         if env.get(name):
             found.append(
