@@ -389,7 +389,7 @@ def _about_answer(shaken: Handshake, where: str) -> list[Finding]:
             return [Finding("direct-tls-refused", "error", message, fix, person)]
         case "tls" if shaken.tls_error is not None:
             message = f"{where}: the TLS handshake failed: {shaken.tls_error.splitlines()[0]}"
-            return [Finding("tls-failed", "error", message, again, unknown)]
+            return [Finding("handshake-failed", "error", message, again, unknown)]
         case "refused":
             message = f"{where} speaks PostgreSQL, but offers no TLS"
             fix = ("is this the right port? Query Service always offers TLS",)
