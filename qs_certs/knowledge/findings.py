@@ -720,7 +720,7 @@ _CHANGES = (
         "The root went into a file of its own",
         "libpq reads that file only where a connection string, a service or PGSSLROOTCERT names "
         "it. No other connection changes.",
-        ("qs-certs list --dedicated",),
+        ("qs-certs install --dedicated",),
     ),
     FindingKind(
         "default-overridden",
