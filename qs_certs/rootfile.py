@@ -228,12 +228,7 @@ def missing_default(facts: Facts) -> Finding | None:
             (f"{install_command(facts)} --repair",),
             ExitCode.ACTION_NEEDED,
         )
-    retired = [
-        known
-        for sha256 in facts.parsed.fingerprints
-        if (known := catalogue.find(sha256)) is not None and known.name == "digicert-global-root-ca"
-    ]
-    if retired:
+    if facts.trusted & set(catalogue.RETIRED.values()):
         return Finding(
             "retired-root-only",
             "error",
