@@ -451,7 +451,7 @@ def _date(root: Root, now: datetime, warn_days: int) -> Finding | None:
 def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
     found: list[Finding] = []
     for path in around.misplaced:
-        if os.path.exists(path):  # noqa: PTH110
+        if os.path.exists(path) and path != facts.path:  # noqa: PTH110
             misnamed = os.path.dirname(path) == around.folder  # noqa: PTH120
             found.append(
                 Finding(
