@@ -228,7 +228,8 @@ def missing_default(facts: Facts) -> Finding | None:
             (f"{install_command(facts)} --repair",),
             ExitCode.ACTION_NEEDED,
         )
-    if facts.trusted & set(catalogue.RETIRED.values()):
+    retired = facts.parsed.fingerprints & set(catalogue.RETIRED.values())
+    if retired:
         return Finding(
             "retired-root-only",
             "error",
