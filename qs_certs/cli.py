@@ -5,7 +5,9 @@ Nothing is decided here.  Everything heavy is imported inside the command that n
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from enum import Enum
@@ -222,7 +224,7 @@ def check(
     _finish(
         "check",
         lambda: inspection.check(
-            sys.stdin.read() if conninfo == "-" else conninfo,
+            _pasted() if conninfo == "-" else conninfo,
             host=host,
             port=port,
             service=service,
@@ -367,7 +369,7 @@ def explain(
     words = " ".join(text or ["-"])
     _finish(
         "explain",
-        lambda: inspection.explain(sys.stdin.read() if words == "-" else words),
+        lambda: inspection.explain(_pasted() if words == "-" else words),
         json=json,
     )
 
@@ -381,6 +383,13 @@ def _schema(command: str, wanted: bool) -> None:
 
         typer.echo(api.schema_of(command), nl=False)
         raise typer.Exit
+
+
+def _pasted() -> str:
+    """Standard input, whatever its bytes are; PowerShell pipes UTF-16."""
+    raw = sys.stdin.buffer.read()
+    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return raw.decode("utf-16" if wide else "utf-8", "replace")
 
 
 def _finish(
@@ -438,6 +447,9 @@ _Abort: type[Exception] = typer.Abort
 def main() -> NoReturn:
     """The entry point.  Every way out of the program leads through here."""
     arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the encoding has no letters for
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(args=arguments, prog_name="qs-certs", standalone_mode=False)
     except _ClickException as error:
@@ -455,19 +467,38 @@ def main() -> NoReturn:
 
 
 def _usage(error: Exception, arguments: list[str]) -> NoReturn:
-    """Wrong usage: what typer says, and one JSON document where one was asked for."""
+    """Wrong usage: what typer says, and one JSON document where one was asked for.
+
+    Without the words themselves: where the quotes around a connection string were forgotten, one
+    of them holds the password.
+    """
+    if said := getattr(error, "message", None):
+        error.message = _without_values(said)  # type: ignore[attr-defined]
     message = getattr(error, "format_message", lambda: str(error))()
     if "--json" in arguments:
         from qs_certs import render
         from qs_certs.results import Failure
 
-        command = next((each for each in arguments if not each.startswith("-")), "qs-certs")
+        known = {each.name or each.callback.__name__ for each in app.registered_commands}  # type: ignore[union-attr]
+        command = next((each for each in arguments if each in known), "qs-certs")
         typer.echo(render.as_json(Failure(command, WrongUsage(message))))
     elif message:
         show = getattr(error, "show", None)
         if callable(show):
             show()
     sys.exit(int(ExitCode.USAGE))
+
+
+def _without_values(message: str) -> str:
+    """What typer says about an argument, without repeating it."""
+    if "unexpected extra argument" in message:
+        return "too many arguments; a connection string goes into quotes"
+    if message.startswith("No such command"):
+        return "No such command"
+    if message.startswith("No such option"):
+        option = re.search("--?[a-z-]*", message)
+        return f"No such option: {option[0] if option else ''}"
+    return re.sub(r"^.*(?= is not )", "this value", message, flags=re.DOTALL)
 
 
 def _bug(error: Exception) -> NoReturn:

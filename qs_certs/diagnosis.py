@@ -5,10 +5,11 @@ The handshake looks, the pure rooms of `libpq` decide, and this room says why an
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,7 +31,7 @@ from qs_certs.results import (
     ServedCertificate,
     ServerReport,
 )
-from qs_certs.rootfile import Facts
+from qs_certs.rootfile import ClientCertificate, Facts
 from qs_certs.servers import Connection
 
 WORKERS = 64
@@ -47,22 +48,34 @@ class Verdict:
     findings: tuple[Finding, ...]
     verified: bool
     """The chain ends in an anchor of the root file."""
+    reached: bool | None
+    """A connection in the goal's mode would succeed; None where that does not count."""
 
 
 def facts_for(connection: Connection | None, around: Surroundings, target: str | None) -> Facts:
     """The root file that decides, in libpq's own order, and what libpq finds there."""
-    if target is not None or connection is None:
+    if connection is None:
         return rootfile.default(around, target)
     chosen = connection.settings
+    own = client_certificate(connection)
+    if target is not None:
+        return rootfile.look(target, "option", around, own)
     if chosen.sslrootcert is None:
-        return rootfile.look(around.root_file, "default", around, chosen.sslcert)
+        return rootfile.look(around.root_file, "default", around, own)
     match chosen.sslrootcert_origin:
         case "connection string":
-            return rootfile.look(chosen.sslrootcert, "sslrootcert", around, chosen.sslcert)
+            return rootfile.look(chosen.sslrootcert, "sslrootcert", around, own)
         case "service":
-            return rootfile.look(chosen.sslrootcert, "service", around, chosen.sslcert)
+            return rootfile.look(chosen.sslrootcert, "service", around, own)
         case _:
-            return rootfile.look(chosen.sslrootcert, "PGSSLROOTCERT", around, chosen.sslcert)
+            return rootfile.look(chosen.sslrootcert, "PGSSLROOTCERT", around, own)
+
+
+def client_certificate(connection: Connection) -> ClientCertificate:
+    """Where this connection would take a certificate of its own from."""
+    chosen = connection.settings
+    mode = chosen.values.get("sslcertmode", "allow")
+    return ClientCertificate(chosen.sslcert, chosen.sslkey, mode)
 
 
 def check(
@@ -104,6 +117,9 @@ def check(
                 "no server is named in the service files, .pgpass or the environment",
             )
         )
+    counted = [verdict.reached for verdict in verdicts if verdict.reached is not None]
+    if counted and all(counted):
+        findings = [_softened(each) for each in findings]
     for verdict in verdicts:
         findings += verdict.findings
     return CheckReport(
@@ -137,7 +153,7 @@ def impact(
         def both(pair: tuple[Connection, Facts]) -> tuple[Impact, ...]:
             connection, facts = pair
             then = rootfile.look(
-                str(preview), facts.decided_by, around, connection.settings.sslcert
+                str(preview), facts.decided_by, around, client_certificate(connection)
             )
             mode = connection.settings.sslmode
             before, later = (
@@ -207,7 +223,13 @@ def probe(
         verdicts.append(_judge(connection, server, facts, shaken, goal, warn_days, now))
         if not shaken.tries_next_host:
             break
-    return tuple(verdicts)
+    *others, last = verdicts
+    if last.reached:  # the connection comes about, whatever became of the hosts before
+        others = [
+            replace(each, reached=None, findings=tuple(map(_softened, each.findings)))
+            for each in others
+        ]
+    return (*others, last)
 
 
 def _shake(connection: Connection, server: Server, facts: Facts, timeout: float) -> Handshake:
@@ -215,7 +237,8 @@ def _shake(connection: Connection, server: Server, facts: Facts, timeout: float)
     trust = Trust(
         root_file=facts.path if facts.state in ("loads", "unloadable") else None,
         system=facts.state == "system",
-        crl_file=chosen.sslcrl or facts.crl_file,
+        # libpq looks for root.crl only where neither is set.
+        crl_file=chosen.sslcrl or (None if chosen.sslcrldir else facts.crl_file),
         crl_folder=chosen.sslcrldir,
     )
     return shake_hands(
@@ -254,7 +277,7 @@ def _socket(connection: Connection, server: Server, goal: str) -> Verdict:
         sslmodes=(),
         origin=connection.origin,
     )
-    return Verdict(report, (finding,), False)
+    return Verdict(report, (finding,), False, None)
 
 
 def _judge(
@@ -278,7 +301,8 @@ def _judge(
         client_certificate_error=facts.client_certificate_error,
         sslnegotiation=shaken.negotiation,
     )
-    reached = next((each for each in modes if each.mode == goal), None)
+    aimed = next((each for each in modes if each.mode == goal), None)
+    reached = aimed is not None and _achieves(aimed, goal)
     where = f"{server.host or server.hostaddr}:{server.port}"
     findings = list(_about_answer(shaken, where))
     if shaken.answer == "tls":
@@ -286,16 +310,16 @@ def _judge(
         if shown.host_name_error is not None:
             findings.append(_host_name(shaken, server, shown.host_name_error))
         findings += _about_served(shaken, warn_days, now)
-    if reached is not None and _achieves(reached, goal):
+    if aimed is not None and reached:
         findings = [_softened(each) for each in findings]
         if goal in ("verify-ca", "verify-full"):
             what = "chain and host name verified" if goal == "verify-full" else "chain verified"
             findings.insert(0, Finding("verified", "ok", f"{where} {goal}: encrypted, {what}"))
         else:
-            findings.insert(0, Finding("reached", "ok", f"{where} {goal}: {reached.outcome}"))
-    elif reached is not None and not any(each.exit_code for each in findings):
+            findings.insert(0, Finding("reached", "ok", f"{where} {goal}: {aimed.outcome}"))
+    elif aimed is not None and not any(each.exit_code for each in findings):
         # The root file itself is the reason, which its own findings explain.
-        message = (reached.libpq_message or "it fails").splitlines()[0]
+        message = (aimed.libpq_message or "it fails").splitlines()[0]
         findings.append(Finding("goal-missed", "error", f"{where} {goal}: {message}"))
     corrected = conninfo.corrected(connection.given)
     if connection.given.form == "psql":
@@ -318,7 +342,7 @@ def _judge(
         conninfo=corrected if corrected and shaken.answer == "tls" else None,
         origin=connection.origin,
     )
-    return Verdict(report, tuple(findings), shaken.verified)
+    return Verdict(report, tuple(findings), shaken.verified, reached)
 
 
 def _achieves(mode: ModeOutcome, goal: str) -> bool:
@@ -361,13 +385,13 @@ def _about_answer(shaken: Handshake, where: str) -> list[Finding]:
             message = f"{where} speaks no TLS version that libpq accepts (TLS 1.2 or newer)"
             fix = ("its administrator must enable TLS 1.2 or newer",)
             return [Finding("old-tls-protocol", "error", message, fix, person)]
-        case "tls" if shaken.tls_error is not None and shaken.negotiation == "direct":
+        case "tls" | "closed" if shaken.tls_error is not None and shaken.negotiation == "direct":
             message = f"{where} does not take direct TLS: {shaken.tls_error.splitlines()[0]}"
             fix = ("sslnegotiation=postgres",)
             return [Finding("direct-tls-refused", "error", message, fix, person)]
         case "tls" if shaken.tls_error is not None:
             message = f"{where}: the TLS handshake failed: {shaken.tls_error.splitlines()[0]}"
-            return [Finding("tls-failed", "error", message, again, unknown)]
+            return [Finding("handshake-failed", "error", message, again, unknown)]
         case "refused":
             message = f"{where} speaks PostgreSQL, but offers no TLS"
             fix = ("is this the right port? Query Service always offers TLS",)
@@ -394,8 +418,8 @@ def _about_answer(shaken: Handshake, where: str) -> list[Finding]:
             fix = ("give it longer: --timeout 30", "is a VPN or a firewall in the way?")
             return [Finding("timed-out", "error", message, fix, unknown)]
         case "unreachable":
-            resolved = "name" not in (shaken.detail or "")
-            code = "unreachable" if resolved else "name-not-resolved"
+            unresolved = (shaken.detail or "").startswith("could not resolve")
+            code = "name-not-resolved" if unresolved else "unreachable"
             message = f"{where} cannot be reached{detail}"
             return [Finding(code, "error", message, ("look at host and port",), unknown)]
         case _:
@@ -600,7 +624,8 @@ def _same_name(one: str, other: str) -> bool:
 
 
 def _inspects(name: str) -> bool:
-    return any(word in name.lower() for word in _INSPECTORS)
+    """Whether a word of *name* is that of a maker of such proxies; San Francisco is not Cisco."""
+    return any(re.search(rf"\b{word}", name, re.IGNORECASE) for word in _INSPECTORS)
 
 
 def _host_name(shaken: Handshake, server: Server, message: str) -> Finding:

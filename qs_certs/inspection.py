@@ -11,19 +11,24 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from qs_certs import accounts, rootfile
-from qs_certs.errors import WrongUsage
+from qs_certs.errors import ExitCode, WrongUsage
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.outcomes import SSLMODES
-from qs_certs.results import CheckReport, ClientEntry, ClientsReport, Explained
+from qs_certs.results import CheckReport, ClientEntry, ClientsReport, Explained, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qs_certs.knowledge.clients import System
+    from qs_certs.rootfile import Facts
 
 SERVER_PATIENCE = 10.0
 """Seconds for each server that is checked."""
 WARN_DAYS = 60
 """Days before the end of a certificate, or of browsers' trust in a root, from which to warn."""
+LONGEST_PATIENCE = 86_400.0
+"""Seconds; the system's own timers end somewhere beyond."""
+LONGEST_WARNING = 36_500
+"""Days; the calendar ends somewhere beyond."""
 
 
 def check(
@@ -49,8 +54,10 @@ def check(
         raise WrongUsage(
             f'invalid sslmode value: "{sslmode}"', why="it is one of " + ", ".join(SSLMODES)
         )
-    if timeout <= 0:
-        raise WrongUsage("--timeout must be more than 0 seconds")
+    if not 0 < timeout <= LONGEST_PATIENCE:  # nor is NaN
+        raise WrongUsage(f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most")
+    if not 0 <= warn_days <= LONGEST_WARNING:
+        raise WrongUsage(f"--warn-days must be from 0 to {LONGEST_WARNING}")
     named = any(each is not None for each in (conninfo, host, port, service))
     if all_servers and named:
         raise WrongUsage("--all checks every known server: leave out the one that is named")
@@ -58,8 +65,8 @@ def check(
     file = None if target is None else str(target)
     now = datetime.now(timezone.utc)
     if not named and not all_servers:
-        facts = rootfile.default(around, file)
-        findings = rootfile.judge(facts, around, now, warn_days)
+        facts, about_service = _without_server(around, file)
+        findings = rootfile.judge(facts, around, now, warn_days) + about_service
         missing = rootfile.missing_default(facts)
         findings += rootfile.healthy(facts, findings) if missing is None else [missing]
         return CheckReport(facts.root_file, rootfile.roots_in(facts), (), tuple(findings), strict)
@@ -84,6 +91,27 @@ def check(
         problems=problems,
         every=all_servers,
     )
+
+
+def _without_server(around: Surroundings, file: str | None) -> tuple[Facts, list[Finding]]:
+    """The root file of a connection about which nothing is said: PGSERVICE may choose it.
+
+    A service that libpq would not find is a finding: it concerns every connection.
+    """
+    if file is not None or not around.env.get("PGSERVICE"):
+        return rootfile.default(around, file), []
+    from qs_certs import diagnosis, servers
+    from qs_certs.libpq.settings import Given
+
+    try:
+        connection = servers.resolved(Given(), around)
+    except WrongUsage as error:
+        fix = ("unset PGSERVICE",)
+        finding = Finding(
+            "service-unusable", "error", error.message, fix, exit_code=ExitCode.PERSON_NEEDED
+        )
+        return rootfile.default(around), [finding]
+    return diagnosis.facts_for(connection, around, None), []
 
 
 def surroundings() -> Surroundings:

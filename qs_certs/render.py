@@ -494,6 +494,8 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
 def _server_lines(server: ServerReport, style: Style) -> list[str]:
     address = f" ({server.address})" if server.address else ""
     lines = [style.strong(f"server     {visible(server.host)}:{server.port}{address}")]
+    if server.origin is not None:
+        lines.append(f"known from {visible(server.origin)}")
     if server.answer == "tls" and server.tls_version:
         lines.append(f"tls        {server.tls_version} {server.cipher or ''}".rstrip())
     corner = "└─" if style.unicode else "`-"
@@ -501,6 +503,8 @@ def _server_lines(server: ServerReport, style: Style) -> list[str]:
         branch = "" if depth == 0 else "  " * (depth - 1) + corner + " "
         label = "chain" if depth == 0 else ""
         lines.append(f"{label:<11}{branch}{visible(each.subject)}  to {_day(each.not_after)}")
+    if server.verify_error is not None:
+        lines.append(f"refused    {visible(server.verify_error)}")
     if server.anchor is not None:
         number = server.anchor.position
         place = f" (certificate {number} of the root file)" if number else ""
@@ -511,8 +515,22 @@ def _server_lines(server: ServerReport, style: Style) -> list[str]:
         )
         lines += ["", header, *(_mode_line(mode, server) for mode in server.sslmodes)]
         lines.append("* the mode that this connection has now")
+        lines += _message_lines(server)
     if server.conninfo:
         lines += ["", f"use        {visible(server.conninfo)}"]
+    return lines
+
+
+def _message_lines(server: ServerReport) -> list[str]:
+    """libpq's own messages, each once, with the modes that end in it."""
+    modes: dict[str, list[str]] = {}
+    for each in server.sslmodes:
+        if each.libpq_message is not None:
+            modes.setdefault(each.libpq_message, []).append(each.mode)
+    lines: list[str] = []
+    for message, names in modes.items():
+        lines += ["", f"libpq says in {', '.join(names)}:"]
+        lines += [f"  {visible(line)}" for line in message.splitlines()]
     return lines
 
 

@@ -59,15 +59,30 @@ class Facts:
         return self.parsed.fingerprints - self.parsed.refusing
 
 
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """Where a connection takes its own certificate from: `sslcert`, `sslkey`, `sslcertmode`.
+
+    None is libpq's default place, beside root.crt.
+    """
+
+    certificate: str | None = None
+    key: str | None = None
+    mode: str = "allow"
+
+
 def look(
-    path: str | None, decided_by: DecidedBy, around: Surroundings, sslcert: str | None = None
+    path: str | None,
+    decided_by: DecidedBy,
+    around: Surroundings,
+    own: ClientCertificate = ClientCertificate(),
 ) -> Facts:
     """What libpq finds at *path*.
 
     libpq:fe-secure-openssl.c initialize_SSL: a file of which stat() fails, for whatever reason,
     does not exist; one that exists must load.
     """
-    client = _client_certificate_error(around, sslcert)
+    client = _client_certificate_error(around, own)
     if path == SYSTEM:
         return Facts(path, decided_by, "system", client_certificate_error=client)
     if path is None:
@@ -96,12 +111,16 @@ def look(
 
 def default(around: Surroundings, target: str | None = None) -> Facts:
     """The root file of a connection about which nothing else is known."""
-    sslcert = around.env.get("PGSSLCERT")
+    own = ClientCertificate(
+        around.env.get("PGSSLCERT"),
+        around.env.get("PGSSLKEY"),
+        around.env.get("PGSSLCERTMODE", "allow"),
+    )
     if target is not None:
-        return look(target, "option", around, sslcert)
+        return look(target, "option", around, own)
     if named := around.env.get("PGSSLROOTCERT"):
-        return look(named, "PGSSLROOTCERT", around, sslcert)
-    return look(around.root_file, "default", around, sslcert)
+        return look(named, "PGSSLROOTCERT", around, own)
+    return look(around.root_file, "default", around, own)
 
 
 def healthy(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
@@ -112,13 +131,16 @@ def healthy(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     return [Finding("root-present", "ok", f"{root.name} is there, and the file loads")]
 
 
-def _client_certificate_error(around: Surroundings, sslcert: str | None) -> str | None:
+def _client_certificate_error(around: Surroundings, own: ClientCertificate) -> str | None:
     """Libpq's message for a client certificate that stops every TLS connection.
 
     libpq:fe-secure-openssl.c initialize_SSL: a certificate that is there must have its key; one of
-    which stat() fails with anything but "no such file" is an error.
+    which stat() fails with anything but "no such file" is an error; sslcertmode=disable (libpq 16)
+    looks at neither.
     """
-    certificate = sslcert or around.beside_root_file(CLIENT_CERTIFICATE)
+    if own.mode == "disable":
+        return None
+    certificate = own.certificate or around.beside_root_file(CLIENT_CERTIFICATE)
     if certificate is None:
         return None
     try:
@@ -127,7 +149,7 @@ def _client_certificate_error(around: Surroundings, sslcert: str | None) -> str 
         return None
     except OSError as error:
         return f'could not open certificate file "{certificate}": {files.reason(error)}'
-    key = os.environ.get("PGSSLKEY") or around.beside_root_file(CLIENT_KEY)
+    key = own.key or around.beside_root_file(CLIENT_KEY)
     if key is not None and not os.path.exists(key):  # noqa: PTH110
         return f'certificate present, but not private key file "{key}"'
     return None
@@ -430,7 +452,7 @@ def _date(root: Root, now: datetime, warn_days: int) -> Finding | None:
 def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
     found: list[Finding] = []
     for path in around.misplaced:
-        if os.path.exists(path):  # noqa: PTH110
+        if os.path.exists(path) and path != facts.path:  # noqa: PTH110
             misnamed = os.path.dirname(path) == around.folder  # noqa: PTH120
             found.append(
                 Finding(
@@ -490,6 +512,14 @@ def _about_environment(facts: Facts, around: Surroundings) -> list[Finding]:
                 "warning",
                 f"PGSSLROOTCERT decides: libpq reads {facts.path} and not {around.root_file}",
                 ("unset PGSSLROOTCERT",),
+            )
+        )
+    if facts.decided_by == "service" and facts.state != "system":
+        found.append(
+            Finding(
+                "service-overrides",
+                "warning",
+                f"the service file decides: libpq reads {facts.path} and not {around.root_file}",
             )
         )
     for name in ("PGSSLCRL", "PGSSLCRLDIR"):

@@ -670,7 +670,58 @@ _CONNECTION = (
     ),
 )
 
+_GOOD = (
+    FindingKind(
+        "root-present",
+        "ok",
+        "The root is there, and the file loads",
+        "libpq can verify servers under it. Whether a certain server is one of them, a check with "
+        "its name tells.",
+        _CHECK_SERVER,
+    ),
+    FindingKind(
+        "verified",
+        "ok",
+        "The server was verified",
+        "Its chain ends in a certificate of the root file and, in verify-full, its certificate is "
+        "for the host that was asked for.",
+        _SET_VERIFY_FULL,
+        _SET_VERIFY_FULL_ON_WINDOWS,
+    ),
+    FindingKind(
+        "reached",
+        "ok",
+        "A connection in the mode that was asked for succeeds",
+        "The mode is weaker than verify-full, so it does not prove who answers.",
+        _SET_VERIFY_FULL,
+        _SET_VERIFY_FULL_ON_WINDOWS,
+    ),
+    FindingKind(
+        "goal-missed",
+        "error",
+        "A connection in the mode that was asked for fails",
+        "The server answers, but this machine's own files stand in the way. Another finding of "
+        "the same check names the file.",
+        ("qs-certs check",),
+    ),
+    FindingKind(
+        "no-known-server",
+        "ok",
+        "No server is known on this machine",
+        "Neither the service files nor .pgpass nor the environment names a host.",
+        _CHECK_SERVER,
+    ),
+)
+
 _CHANGES = (
+    FindingKind(
+        "dedicated-file",
+        "ok",
+        "The root went into a file of its own",
+        "libpq reads that file only where a connection string, a service or PGSSLROOTCERT names "
+        "it. No other connection changes.",
+        ("qs-certs install --dedicated",),
+    ),
     FindingKind(
         "default-overridden",
         "warning",
@@ -834,5 +885,5 @@ _ERRORS = (
     ),
 )
 
-FINDINGS = {kind.code: kind for kind in (*_ROOT_FILE, *_CONNECTION, *_CHANGES, *_ERRORS)}
+FINDINGS = {kind.code: kind for kind in (*_ROOT_FILE, *_CONNECTION, *_GOOD, *_CHANGES, *_ERRORS)}
 """Every finding code, in the order of the groups above."""

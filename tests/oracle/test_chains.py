@@ -1,7 +1,5 @@
 """Server chains, right and wrong ones, against libpq 15 to 18."""
 
-# ruff: noqa: TID253 - only the package itself must be cheap to import
-
 from __future__ import annotations
 
 import ssl

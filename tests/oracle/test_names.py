@@ -1,7 +1,5 @@
 """Host names and the names in certificates, against libpq 15 to 18: outcome and message."""
 
-# ruff: noqa: TID253 - only the package itself must be cheap to import
-
 from __future__ import annotations
 
 from ipaddress import ip_address
