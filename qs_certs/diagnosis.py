@@ -385,8 +385,11 @@ def _about_answer(shaken: Handshake, where: str) -> list[Finding]:
             message = f"{where} speaks no TLS version that libpq accepts (TLS 1.2 or newer)"
             fix = ("its administrator must enable TLS 1.2 or newer",)
             return [Finding("old-tls-protocol", "error", message, fix, person)]
-        case "tls" | "closed" if shaken.tls_error is not None and shaken.negotiation == "direct":
-            message = f"{where} does not take direct TLS: {shaken.tls_error.splitlines()[0]}"
+        case "tls" | "closed" if shaken.negotiation == "direct" and (
+            shaken.tls_error is not None or shaken.answer == "closed"
+        ):
+            reason = shaken.tls_error or shaken.detail or "it hung up"
+            message = f"{where} does not take direct TLS: {reason.splitlines()[0]}"
             fix = ("sslnegotiation=postgres",)
             return [Finding("direct-tls-refused", "error", message, fix, person)]
         case "tls" if shaken.tls_error is not None:

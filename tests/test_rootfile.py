@@ -1,0 +1,668 @@
+"""Every local finding of `check`: a healthy file without it, the damage with it, and the mend.
+
+The commands that a finding names are run as they stand.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qs_certs
+from qs_certs import accounts, catalogue, files, rootfile, sources
+from qs_certs.accounts import Account
+from qs_certs.bundle import BOM, canonical
+from qs_certs.libpq.locations import Surroundings
+from qs_certs.results import CheckReport
+from tests.conftest import Pki
+from tests.program import Done, Program
+from tests.shapes import SERVER_AUTH, SHAPES, Shape, pem, trust
+from tests.shapes import pki as shape_pki
+
+ROOT = catalogue.ROOTS[catalogue.DEFAULT]
+DER = sources.embedded(ROOT)
+PEM = canonical(DER)
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """A user whose password database names the same home as HOME, with a healthy root file."""
+    home = tmp_path / "home"
+    folder = home / ".postgresql"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(accounts, "password_database_home", lambda: str(home))
+    (folder / "root.crt").write_bytes(PEM)
+    return Program(home)
+
+
+def found(done: Done) -> dict[str, dict[str, Any]]:
+    """The findings of a run with --json by code."""
+    return {finding["code"]: finding for finding in done.document["findings"]}
+
+
+def run_as_named(program: Program, command: str) -> Done:
+    """A command of a finding, as it stands."""
+    name, *words = shlex.split(command)
+    assert name == "qs-certs"
+    return program(*words)
+
+
+def assert_healthy(program: Program) -> None:
+    done = program("check", "--json")
+    assert done.code == 0, done
+    assert done.document["status"] == "ok"
+    assert set(found(done)) == {"root-present"}, done.out
+
+
+def test_a_healthy_file_has_no_other_finding(program: Program) -> None:
+    assert_healthy(program)
+    document = program("check", "--json").document
+    assert document["root_file"] == {
+        "path": str(program.root_file),
+        "decided_by": "default",
+        "exists": True,
+        "loads": True,
+        "certificates": 1,
+        "error": None,
+    }
+    (root,) = document["roots"]
+    assert root["present"]
+    assert root["sha256"] == ROOT.sha256
+    assert program("check", "--strict").code == 0
+
+
+# --- what is wrong with the file ------------------------------------------------------------------
+
+Arrange = Callable[[Program], object]
+
+
+def content(data: bytes) -> Arrange:
+    return lambda program: program.root_file.write_bytes(data)
+
+
+def other() -> bytes:
+    return pem(shape_pki().other)
+
+
+def excluded() -> bytes:
+    return pem(DER + trust(rejected=SERVER_AUTH), "TRUSTED CERTIFICATE")
+
+
+MENDED = [
+    pytest.param(lambda p: p.root_file.unlink(), "root-missing", "install", id="no file"),
+    pytest.param(
+        lambda p: shutil.rmtree(p.root_file.parent), "root-missing", "install", id="no folder"
+    ),
+    pytest.param(content(b""), "root-unloadable", "install", id="empty"),
+    pytest.param(content(other()), "pinned-root-missing", "install", id="another root"),
+    pytest.param(
+        content(excluded()), "pinned-root-missing", "install --repair", id="servers excluded"
+    ),
+    pytest.param(content(BOM + PEM), "byte-order-mark", "install --repair", id="BOM"),
+    pytest.param(
+        content(PEM + other().decode().encode("utf-16-le")),
+        "hidden-content",
+        "install --repair",
+        id="UTF-16 behind",
+    ),
+    pytest.param(content(pem(shape_pki().leaf)), "no-self-signed-root", "install", id="leaf alone"),
+    pytest.param(
+        content(pem(shape_pki().leaf) + pem(shape_pki().intermediate)),
+        "no-self-signed-root",
+        "install",
+        id="leaf and intermediate",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arrange", "code", "mend"), MENDED)
+def test_what_install_mends_is_found_and_mended_by_the_command_that_it_names(
+    program: Program, arrange: Arrange, code: str, mend: str
+) -> None:
+    assert_healthy(program)
+    arrange(program)
+    done = program("check", "--json")
+    finding = found(done)[code]
+    assert finding["fix"] == [f"qs-certs {mend}"]
+    if finding["severity"] == "error":
+        assert (done.code, done.document["status"]) == (1, "action-needed")
+    assert run_as_named(program, finding["fix"][0]).code == 0
+    after = program("check", "--json")
+    assert after.code == 0, after
+    assert code not in found(after)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(shape, id=shape.title) for shape in SHAPES if not shape.loads],
+)
+def test_a_file_that_does_not_load_says_why_and_which_command_mends_it(
+    program: Program, shape: Shape
+) -> None:
+    program.root_file.write_bytes(shape.content)
+    done = program("check", "--json")
+    finding = found(done)["root-unloadable"]
+    assert done.code == 1
+    assert (done.document["root_file"]["exists"], done.document["root_file"]["loads"]) == (
+        True,
+        False,
+    )
+    (command,) = finding["fix"]
+    assert command in ("qs-certs install", "qs-certs install --repair")
+    if command == "qs-certs install --repair":  # the milder command would not do
+        refused = program("install", "--offline")
+        assert refused.code == 1
+        assert "--repair" in refused.err
+    mended = run_as_named(program, command)
+    assert mended.code == 0, mended
+    after = program("check", "--json")
+    assert after.code == 0, after.out
+    assert after.document["root_file"]["loads"]
+
+
+def test_a_file_that_does_not_load_says_where(program: Program) -> None:
+    lines = other().splitlines(keepends=True)
+    broken = b"".join([*lines[:2], b"!!!!not base64!!!!\n", *lines[2:]])
+    program.root_file.write_bytes(b"# mine\n" + PEM + b"\n" + broken)
+    message = found(program("check", "--json"))["root-unloadable"]["message"]
+    line = 1 + len(PEM.splitlines()) + 1 + 1
+    assert f"bad base64 decode at line {line}, block 2" in message
+    assert (b"# mine\n" + PEM + b"\n" + broken).splitlines()[line - 1].startswith(b"-----BEGIN")
+
+
+def test_a_folder_in_its_place_needs_a_person(program: Program) -> None:
+    program.root_file.unlink()
+    program.root_file.mkdir()
+    done = program("check", "--json")
+    assert done.code == 3
+    assert "move the folder" in found(done)["root-unloadable"]["fix"][0]
+
+
+def test_the_retired_root_is_recognised(program: Program) -> None:
+    retired = Path("/etc/ssl/certs/DigiCert_Global_Root_CA.pem")
+    if not retired.exists():
+        pytest.skip("needs DigiCert Global Root CA of Debian's ca-certificates")
+    program.root_file.write_bytes(retired.read_bytes())
+    done = program("check", "--json")
+    assert done.code == 1
+    finding = found(done)["retired-root-only"]
+    assert run_as_named(program, finding["fix"][0]).code == 0
+    assert_healthy(program)
+    assert retired.read_bytes() in program.root_file.read_bytes()
+
+
+def test_an_unrelated_root_is_not_called_retired(program: Program) -> None:
+    program.root_file.write_bytes(other())
+    codes = set(found(program("check", "--json")))
+    assert codes == {"pinned-root-missing"}
+
+
+# --- warnings: found, and gone when what made them is ---------------------------------------------
+
+
+def write(path: Path, data: bytes = PEM) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def key_in_file(program: Program) -> object:
+    return program.root_file.write_bytes(PEM + shape_pki().key)
+
+
+def stray_certificate(program: Program) -> object:
+    return write(program.root_file.parent / "postgresql.crt", other())
+
+
+WARNED = [
+    pytest.param(key_in_file, content(PEM), "private-key-in-root-file", 0, id="private key"),
+    pytest.param(
+        lambda p: write(p.root_file.parent / "root.crl", b"x"),
+        lambda p: (p.root_file.parent / "root.crl").unlink(),
+        "root-crl-present",
+        0,
+        id="root.crl",
+    ),
+    pytest.param(
+        stray_certificate,
+        lambda p: write(p.root_file.parent / "postgresql.key", shape_pki().key),
+        "stray-client-certificate",
+        3,
+        id="client certificate without key",
+    ),
+    pytest.param(
+        lambda p: p.root_file.parent.chmod(0o777),
+        lambda p: p.root_file.parent.chmod(0o755),
+        "folder-writable-by-others",
+        0,
+        id="folder that others write",
+        marks=posix,
+    ),
+    *(
+        pytest.param(
+            lambda p, place=place: write(p.home / place),
+            lambda p, place=place: (p.home / place).unlink(),
+            code,
+            0,
+            id=place,
+            marks=posix,
+        )
+        for place, code in (
+            ("postgresql/root.crt", "misplaced-root-file"),
+            (".postgres/root.crt", "misplaced-root-file"),
+            (".postgresql/root.crt.txt", "misnamed-root-file"),
+            (".postgresql/root.crt.pem", "misnamed-root-file"),
+            (".postgresql/root.crt.crt", "misnamed-root-file"),
+            (".postgresql/root.pem", "misnamed-root-file"),
+            (".postgresql/root.cer", "misnamed-root-file"),
+            (".postgresql/DigiCertGlobalRootG2.crt.pem", "misnamed-root-file"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("arrange", "undo", "code", "exit_code"), WARNED)
+def test_what_makes_a_right_file_useless_is_found(
+    program: Program, arrange: Arrange, undo: Arrange, code: str, exit_code: int
+) -> None:
+    assert_healthy(program)
+    arrange(program)
+    done = program("check", "--json")
+    finding = found(done)[code]
+    assert done.code == exit_code
+    assert finding["severity"] == ("error" if exit_code else "warning")
+    assert program("check", "--strict").code == 3
+    undo(program)
+    assert_healthy(program)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        pytest.param({"PGSSLKEY": "{home}/my.key"}, id="PGSSLKEY names the key"),
+        pytest.param({"PGSSLCERT": "/nonexistent"}, id="PGSSLCERT leads away"),
+        pytest.param({"PGSSLCERTMODE": "disable"}, id="sslcertmode=disable"),
+    ],
+)
+def test_a_client_certificate_is_not_stray_where_the_environment_sees_to_it(
+    program: Program, env: dict[str, str]
+) -> None:
+    stray_certificate(program)
+    write(program.home / "my.key", shape_pki().key)
+    assert "stray-client-certificate" in found(program("check", "--json"))
+    env = {name: value.format(home=program.home) for name, value in env.items()}
+    done = replace(program, env=env)("check", "--json")
+    assert "stray-client-certificate" not in found(done)
+
+
+def test_a_named_key_that_is_not_there_makes_the_certificate_stray(program: Program) -> None:
+    stray_certificate(program)
+    write(program.root_file.parent / "postgresql.key", shape_pki().key)
+    assert_healthy(program)
+    done = replace(program, env={"PGSSLKEY": "/nonexistent"})("check", "--json")
+    assert "/nonexistent" in found(done)["stray-client-certificate"]["message"]
+
+
+# --- who decides ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Files a, b and c, of which one decides; *here* are the words that choose."""
+
+    words: str
+    env: dict[str, str] = field(default_factory=dict)
+    decided_by: str = "default"
+    path: str = ".postgresql/root.crt"
+    codes: tuple[str, ...] = ()
+
+
+SERVICES = "[own]\nhost=127.0.0.1\nport=9\nsslrootcert={home}/service.crt\n[plain]\nhost=127.0.0.1\nport=9\n"
+NOWHERE = "host=127.0.0.1 port=9"
+
+CHOSEN = [
+    pytest.param(Chosen("check"), id="the default"),
+    pytest.param(Chosen("check", {"PGSSLROOTCERT": ""}), id="PGSSLROOTCERT empty"),
+    pytest.param(
+        Chosen(
+            "check",
+            {"PGSSLROOTCERT": "{home}/env.crt"},
+            "PGSSLROOTCERT",
+            "env.crt",
+            ("environment-overrides",),
+        ),
+        id="PGSSLROOTCERT",
+    ),
+    pytest.param(
+        Chosen("check --target {home}/option.crt", {}, "option", "option.crt"), id="--target"
+    ),
+    pytest.param(
+        Chosen(
+            "check --target {home}/option.crt",
+            {"PGSSLROOTCERT": "{home}/env.crt"},
+            "option",
+            "option.crt",
+        ),
+        id="--target before PGSSLROOTCERT",
+    ),
+    pytest.param(
+        Chosen(
+            "check --service own",
+            {"PGSSLROOTCERT": "{home}/env.crt"},
+            "service",
+            "service.crt",
+            ("service-overrides",),
+        ),
+        id="the service before PGSSLROOTCERT",
+    ),
+    pytest.param(
+        Chosen("check", {"PGSERVICE": "own"}, "service", "service.crt", ("service-overrides",)),
+        id="PGSERVICE without a server",
+    ),
+    pytest.param(
+        Chosen(
+            "check --service plain",
+            {"PGSSLROOTCERT": "{home}/env.crt"},
+            "PGSSLROOTCERT",
+            "env.crt",
+            ("environment-overrides",),
+        ),
+        id="a service without one",
+    ),
+    pytest.param(
+        Chosen(
+            "check 'service=own sslrootcert={home}/string.crt'",
+            {"PGSSLROOTCERT": "{home}/env.crt"},
+            "sslrootcert",
+            "string.crt",
+        ),
+        id="the connection string before all",
+    ),
+]
+
+
+@posix
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_the_file_that_libpq_would_read_is_judged(program: Program, chosen: Chosen) -> None:
+    for name in ("env", "option", "service", "string"):
+        write(program.home / f"{name}.crt")
+    write(program.home / ".pg_service.conf", SERVICES.format(home=program.home).encode())
+    env = {name: value.format(home=program.home) for name, value in chosen.env.items()}
+    words = shlex.split(chosen.words.format(home=program.home))
+    done = replace(program, env=env)(*words, "--json")
+    file = done.document["root_file"]
+    assert (file["decided_by"], file["path"]) == (
+        chosen.decided_by,
+        str(program.home / chosen.path),
+    )
+    overrides = {"environment-overrides", "service-overrides"}
+    assert set(found(done)) & overrides == set(chosen.codes)
+
+
+def test_a_file_that_is_missing_names_who_asked_for_it_and_where_to_install(
+    program: Program,
+) -> None:
+    path = program.home / "env.crt"
+    overridden = replace(program, env={"PGSSLROOTCERT": str(path)})
+    done = overridden("check", "--json")
+    finding = found(done)["root-missing"]
+    assert "PGSSLROOTCERT" in finding["message"]
+    assert run_as_named(overridden, finding["fix"][0]).code == 0
+    assert path.read_bytes() == PEM
+    assert overridden("check").code == 0
+
+
+def test_a_service_that_does_not_exist_stops_every_connection(program: Program) -> None:
+    done = replace(program, env={"PGSERVICE": "gone"})("check", "--json")
+    assert done.code == 3
+    assert found(done)["service-unusable"]["severity"] == "error"
+
+
+@posix
+def test_a_misnamed_file_that_is_in_use_is_not_misnamed(program: Program) -> None:
+    path = write(program.root_file.parent / "DigiCertGlobalRootG2.crt.pem")
+    assert "misnamed-root-file" in found(program("check", "--json"))
+    done = replace(program, env={"PGSSLROOTCERT": str(path)})("check", "--json")
+    assert "misnamed-root-file" not in found(done)
+
+
+@pytest.mark.parametrize("name", ["PGSSLCRL", "PGSSLCRLDIR"])
+def test_a_crl_in_the_environment_is_found(program: Program, name: str) -> None:
+    done = replace(program, env={name: "/some/where"})("check", "--json")
+    finding = found(done)["environment-overrides"]
+    assert name in finding["message"]
+    assert finding["fix"] == [f"unset {name}"]
+
+
+def test_the_systems_roots_are_named_as_such(program: Program) -> None:
+    done = replace(program, env={"PGSSLROOTCERT": "system"})("check", "--json")
+    assert done.code == 0
+    codes = set(found(done))
+    assert "system-roots" in codes
+    assert "root-present" not in codes
+    assert done.document["root_file"]["loads"] is None
+
+
+# --- surroundings ---------------------------------------------------------------------------------
+
+
+def judged(around: Surroundings, now: datetime | None = None, days: int = 60) -> dict[str, str]:
+    """Codes and messages for libpq's default root file there."""
+    facts = rootfile.default(around)
+    moment = now or datetime(2026, 1, 1, tzinfo=timezone.utc)
+    return {each.code: each.message for each in rootfile.judge(facts, around, moment, days)}
+
+
+@posix
+def test_a_home_that_differs_from_the_password_database_is_found(
+    program: Program, tmp_path: Path
+) -> None:
+    around = Surroundings("linux", {"HOME": str(program.home)}, str(program.home))
+    link = tmp_path / "link"
+    link.symlink_to(program.home)
+    assert "home-differs" not in judged(around)
+    assert "home-differs" not in judged(replace(around, env={"HOME": str(link)}))
+    assert "home-differs" not in judged(replace(around, env={}))
+    message = judged(replace(around, home=str(tmp_path)))["home-differs"]
+    assert str(tmp_path) in message
+
+
+def test_no_home_at_all_needs_a_person(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "password_database_home", lambda: None)
+    done = replace(program, env={"HOME": ""})("check", "--json")
+    assert done.code == 3
+    assert done.document["root_file"]["path"] is None
+    assert "root-missing" in found(done)
+
+
+@pytest.mark.parametrize(
+    ("release", "is_wsl"),
+    [
+        pytest.param(b"5.15.167.4-microsoft-standard-WSL2\n", True, id="WSL 2"),
+        pytest.param(b"4.4.0-19041-Microsoft\n", True, id="WSL 1"),
+        pytest.param(b"6.1.0-18-amd64\n", False, id="Debian"),
+        pytest.param(None, False, id="no such file"),
+    ],
+)
+def test_wsl_is_recognised(
+    program: Program, monkeypatch: pytest.MonkeyPatch, release: bytes | None, is_wsl: bool
+) -> None:
+    around = Surroundings("linux", {"HOME": str(program.home)}, str(program.home))
+    real = files.read
+    monkeypatch.setattr(
+        files,
+        "read",
+        lambda path, *rest: release if str(path).endswith("osrelease") else real(path, *rest),
+    )
+    assert ("wsl-home" in judged(around)) is is_wsl
+
+
+ROAMING = r"C:\Users\me\AppData\Roaming"
+
+
+@pytest.mark.parametrize(
+    ("appdata", "redirected"),
+    [
+        pytest.param(ROAMING, False, id="the same"),
+        pytest.param(ROAMING.upper() + "\\", False, id="the same in other letters"),
+        pytest.param(r"D:\Roaming", True, id="elsewhere"),
+        pytest.param("", False, id="not set"),
+    ],
+)
+def test_a_redirected_appdata_is_found(appdata: str, redirected: bool) -> None:
+    around = Surroundings("win32", {"APPDATA": appdata}, r"C:\Users\me", ROAMING)
+    found_there = judged(around)
+    assert ("appdata-redirected" in found_there) is redirected
+    assert found_there["root-missing"] == (rf"there is no root file {ROAMING}\postgresql\root.crt")
+    assert not {"home-differs", "wsl-home", "folder-writable-by-others"} & set(found_there)
+
+
+def test_a_python_from_the_store_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    around = Surroundings("win32", {}, None, ROAMING)
+    assert "store-python" not in judged(around)
+    monkeypatch.setattr(
+        sys, "base_prefix", r"C:\Program Files\WindowsApps\PythonSoftwareFoundation.Python.3.12"
+    )
+    assert "store-python" in judged(around)
+
+
+def test_the_places_that_windows_users_get_wrong_are_known() -> None:
+    around = Surroundings("win32", {"USERPROFILE": r"C:\Users\me"}, None, ROAMING)
+    assert {
+        rf"{ROAMING}\.postgresql\root.crt",
+        r"C:\Users\me\.postgresql\root.crt",
+        rf"{ROAMING}\postgresql\root.crt.txt",
+    } <= set(around.misplaced)
+
+
+# --- dates ----------------------------------------------------------------------------------------
+
+DISTRUST = ROOT.distrust_after
+assert DISTRUST is not None
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("now", "days", "code"),
+    [
+        pytest.param(DISTRUST - 61 * DAY, 60, None, id="long before"),
+        pytest.param(DISTRUST - 60 * DAY, 60, "root-distrust-soon", id="60 days before"),
+        pytest.param(DISTRUST - 60 * DAY, 59, None, id="60 days before, asked for 59"),
+        pytest.param(DISTRUST - DAY, 0, None, id="the day before, asked for none"),
+        pytest.param(DISTRUST, 0, "root-distrusted", id="distrusted"),
+        pytest.param(ROOT.not_after - DAY, 60, "root-distrusted", id="about to expire"),
+        pytest.param(ROOT.not_after, 0, "root-expired", id="expired"),
+    ],
+)
+def test_the_earlier_of_a_roots_end_and_its_distrust_is_told(
+    program: Program, now: datetime, days: int, code: str | None
+) -> None:
+    around = Surroundings(sys.platform, {"HOME": str(program.home)}, str(program.home))
+    codes = {each for each in judged(around, now, days) if each.startswith("root-")}
+    assert codes == ({code} if code else set())
+
+
+def test_a_root_without_a_distrust_date_expires(program: Program) -> None:
+    root = catalogue.ROOTS["digicert-global-root-g3"]
+    program.root_file.write_bytes(canonical(sources.embedded(root)))
+    around = Surroundings(sys.platform, {"HOME": str(program.home)}, str(program.home))
+    assert judged(around, root.not_after - 60 * DAY).keys() >= {"root-expires-soon"}
+    assert not {"root-expires-soon", "root-expired"} & set(
+        judged(around, root.not_after - 61 * DAY)
+    )
+    assert "root-expired" in judged(around, root.not_after)
+
+
+def test_warn_days_reaches_the_judge(program: Program) -> None:
+    days = (ROOT.distrust_after or ROOT.not_after) - datetime.now(timezone.utc)
+    far = str(days.days + 2)
+    done = program("check", "--warn-days", far, "--json")
+    assert done.code == 0
+    assert found(done)["root-distrust-soon"]["severity"] == "warning"
+    assert program("check", "--warn-days", far, "--strict").code == 3
+    assert "root-distrust-soon" not in found(program("check", "--json"))
+
+
+# --- rights: with those of an ordinary user -------------------------------------------------------
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The home of nobody, where they can reach it."""
+    if sys.platform == "win32":
+        pytest.skip("only on POSIX")
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+    home = Path(tempfile.mkdtemp(prefix="qs-certs-home-"))
+    try:
+        write(home / ".postgresql" / "root.crt")
+        for path in (home, home / ".postgresql", home / ".postgresql" / "root.crt"):
+            os.chown(path, NOBODY, NOBODY)
+        monkeypatch.setattr(accounts, "password_database_home", lambda: str(home))
+        monkeypatch.setenv("HOME", str(home))
+        for name in ("PGSSLROOTCERT", "PGSERVICE"):
+            monkeypatch.delenv(name, raising=False)
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+def checked_by_them(home: Path) -> CheckReport:
+    """`check`, in a process that has no right but theirs."""
+    qs_certs.check()  # imports what it needs, while we may read it
+    return accounts.run_as(Account("nobody", NOBODY, NOBODY, str(home)), qs_certs.check)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("forbid", "code", "exit_code"),
+    [
+        pytest.param(lambda home: None, "root-present", 0, id="theirs (control)"),
+        pytest.param(
+            lambda home: _make_roots(home / ".postgresql" / "root.crt", 0o600),
+            "root-unreadable",
+            4,
+            id="the file is root's",
+        ),
+        pytest.param(
+            lambda home: _make_roots(home / ".postgresql", 0o700),
+            "folder-unreadable",
+            3,
+            id="the folder is root's",
+        ),
+    ],
+)
+def test_what_sudo_left_behind_is_found(
+    theirs: Path, forbid: Callable[[Path], None], code: str, exit_code: int
+) -> None:
+    forbid(theirs)
+    report = checked_by_them(theirs)
+    assert code in {finding.code for finding in report.findings}
+    assert report.exit_code == exit_code
+    assert report.root_file.loads is (True if exit_code == 0 else None)
+
+
+def _make_roots(path: pathlib.Path, mode: int) -> None:
+    os.chown(path, 0, 0)
+    path.chmod(mode)
+
+
+def test_every_pki_of_the_rows_is_unrelated_to_the_default_root(pki: Pki) -> None:
+    """A control: the rows would prove nothing with the pinned root in them."""
+    assert ROOT.sha256 not in (pki.root.certificate.sha256, pki.other.certificate.sha256)
+    assert all(DER not in shape.content for shape in SHAPES)
