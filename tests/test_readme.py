@@ -6,6 +6,7 @@ and every option of the program is in the README.
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import socket
@@ -37,6 +38,10 @@ PAGES = (
 GROUP: Any = typer.main.get_command(cli.app)
 COMMANDS: dict[str, Any] = GROUP.commands
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="only on Linux: its paths are shown"
+)
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -186,7 +191,7 @@ def at_home(program: Program) -> Callable[[str], str]:
     return lambda text: text.replace(str(program.home), "/home/ana")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: the paths are shown as there")
+@linux_only
 def test_the_first_screen_is_what_the_program_shows(program: Program, tmp_path: Path) -> None:
     authority = trustme.CA()
     pem = (SOURCE / "qs_certs" / "roots" / f"{DEFAULT}.pem").read_bytes()
@@ -201,7 +206,7 @@ def test_the_first_screen_is_what_the_program_shows(program: Program, tmp_path: 
     assert site.seen, "the certificate was downloaded"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: the paths are shown as there")
+@linux_only
 def test_a_replay_notices_what_has_changed(program: Program) -> None:
     """Without the download, as a control: another source, and a warning."""
     shown = replay(blocks("console")[0], program, at_home(program))
@@ -210,7 +215,7 @@ def test_a_replay_notices_what_has_changed(program: Program) -> None:
 
 
 @pytest.mark.psql
-@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: the paths are shown as there")
+@linux_only
 def test_the_live_check_is_what_the_program_shows(
     program: Program, postgres_server: Postgres
 ) -> None:
@@ -282,15 +287,16 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
         pytest.param("install --no-such-option", "", 2, id="wrong usage"),
         pytest.param("check 127.0.0.1:1", "install --offline", 4, id="could not tell"),
         pytest.param("install --from -", "", 4, id="nothing in the source"),
-        pytest.param(f"install --from {SOURCE}/LICENSE", "", 4, id="no certificate"),
+        pytest.param("install --from LICENSE", "", 4, id="no certificate"),
         pytest.param(
-            f"install --from {SOURCE}/qs_certs/roots/digicert-global-root-g3.pem", "", 5, id="pin"
+            "install --from qs_certs/roots/digicert-global-root-g3.pem", "", 5, id="wrong pin"
         ),
     ],
 )
 def test_an_exit_code_is_met_where_the_table_says(
-    program: Program, words: str, prepare: str, code: int
+    program: Program, monkeypatch: pytest.MonkeyPatch, words: str, prepare: str, code: int
 ) -> None:
+    monkeypatch.chdir(SOURCE)
     if prepare:
         program.ok(*prepare.split())
     assert program(*words.split()).code == code
@@ -408,8 +414,62 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     assert [each for each in named if not (SOURCE / each).exists()] == []
 
 
+@linux_only
 def test_the_store_is_where_the_readme_says(program: Program) -> None:
     program.ok("install", "--offline")
     assert (program.store / "journal.jsonl").exists()
     assert (program.store / "README.txt").exists()
     assert str(program.store.relative_to(program.home)) in README
+
+
+# --- the house ----------------------------------------------------------------------------------
+
+PACKAGE = SOURCE / "qs_certs"
+HOUSE = (SOURCE / "docs" / "architecture.md").read_text("utf-8")
+ROWS = [re.findall(r"`([\w.]+)`", row) for row in re.findall(r"^\| \d \| ([^|]+) \|", HOUSE, re.M)]
+ENTRANCES = {"", "__main__", "libpq"}
+
+
+def room_of(module: str) -> str:
+    """`knowledge.clients` is part of `knowledge`; the rooms of `libpq` stand alone."""
+    parts = module.split(".")
+    return ".".join(parts[: 2 if parts[0] == "libpq" else 1])
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {room_of(name.removeprefix("qs_certs.")) for name in names if "qs_certs." in name}
+    return found
+
+
+def test_every_room_is_in_the_plan_of_the_house() -> None:
+    planned = [room for row in ROWS for room in row]
+    assert len(planned) == len(set(planned))
+    assert {room_of(module) for module in modules()} - ENTRANCES <= set(planned)
+
+
+@pytest.mark.parametrize("module", sorted(modules().keys() - ENTRANCES))
+def test_a_room_imports_only_from_rows_above_its_own(module: str) -> None:
+    place = {room: number for number, row in enumerate(ROWS) for room in row}
+    room = room_of(module)
+    for other in imported(modules()[module]) & place.keys() - {room}:
+        assert place[other] < place[room], f"{room} imports {other}"
+
+
+def test_an_import_is_seen_wherever_it_stands() -> None:
+    assert {"render", "api", "errors"} <= imported(PACKAGE / "cli.py")
