@@ -302,6 +302,36 @@ def test_an_exit_code_is_met_where_the_table_says(
     assert program(*words.split()).code == code
 
 
+@pytest.mark.psql
+def test_the_trap_of_prefer_is_what_check_finds_at_a_server_of_another_root(
+    program: Program, postgres: Postgres
+) -> None:
+    def modes() -> dict[str, tuple[str, str]]:
+        (server,) = program("check", postgres.conninfo(), "--json").document["servers"]
+        return {
+            each["mode"]: (each["outcome"], each["outcome_if_plaintext_refused"])
+            for each in server["sslmodes"]
+        }
+
+    rows = {
+        mode: row[1]
+        for row in table("Before you install: the trap of `prefer`")
+        for mode in re.findall(r"`([a-z-]+)`", row[0])
+    }
+    before = modes()
+    program.ok("install", "--offline")
+    after = modes()
+    assert list(rows) == list(after)
+    for mode, told in rows.items():
+        assert ("no change" in told) == (before[mode] == after[mode] and "failed" not in told)
+        assert ("was encrypted without" in told) == (before[mode][0] == "encrypted"), mode
+        assert ("failed before" in told) == (before[mode] == ("fails", "fails")), mode
+        assert ("plaintext" in told) == (after[mode][0] == "plaintext"), mode
+        if mode != "disable":
+            assert "fails" in told, mode
+            assert after[mode][1] == "fails", mode
+
+
 COMMON = ["schema", "command", "exit_code", "status"]
 RUNS = {
     "install": ["--offline", "--dry-run"],
