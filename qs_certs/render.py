@@ -401,7 +401,7 @@ def _roots_lines(report: RootsReport) -> list[str]:
                 if root.distrust_after
                 else ""
             ),
-            f"  needed by {'; '.join(root.needed_by)}",
+            *((f"  needed by {'; '.join(root.needed_by)}",) if root.needed_by else ()),
             f"  url       {root.url}",
         ]
     return lines
@@ -426,7 +426,10 @@ def _explained_lines(explained: Explained, style: Style) -> list[str]:
 
 
 def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
-    return textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=others)
+    # Not at hyphens: a command or an option must stay in one piece.
+    return textwrap.wrap(
+        text, 80, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
+    )
 
 
 def _clients_lines(report: ClientsReport) -> list[str]:
