@@ -571,23 +571,24 @@ INTUNE_LIMIT = 2048
 def as_nagios(report: CheckReport | Failure) -> tuple[str, int]:
     """One line and the exit code of the monitoring plugins' convention: 0 OK, 1 WARNING,
     2 CRITICAL, 3 UNKNOWN."""
+    # What stands behind a bar would be performance data.
+    summary = _summary(report).replace("|", "/")
     if isinstance(report, Failure):
-        return f"QS-CERTS UNKNOWN - {visible(report.error.message)}", 3
+        return f"QS-CERTS UNKNOWN - {summary}", 3
     warned = any(finding.severity == "warning" for finding in report.findings)
     code = {"ok": 1 if warned else 0, "action-needed": 2, "unknown": 3}[report.status]
     word = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[code]
-    return f"QS-CERTS {word} - {_summary(report)}", code
+    return f"QS-CERTS {word} - {summary}", code
 
 
 def as_intune(report: CheckReport | Failure) -> str:
     """One line of at most 2,048 characters; the exit code stays `check`'s own."""
-    if isinstance(report, Failure):
-        line = f"qs-certs: {visible(report.error.message)}"
-    else:
-        line = f"qs-certs: {report.status}: {_summary(report)}"
+    line = f"qs-certs: {report.status}: {_summary(report)}"
     return line if len(line) <= INTUNE_LIMIT else line[: INTUNE_LIMIT - 3] + "..."
 
 
-def _summary(report: CheckReport) -> str:
+def _summary(report: CheckReport | Failure) -> str:
+    if isinstance(report, Failure):
+        return visible(report.error.message)
     bad = [finding for finding in report.findings if finding.severity != "ok"]
     return "; ".join(visible(finding.message) for finding in bad or report.findings) or "healthy"
