@@ -121,7 +121,8 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
     outcome = pickle.loads(answer)  # noqa: S301 - written by our own child
     if isinstance(outcome, _Raised):
         raise outcome.error()
-    return outcome.value  # type: ignore[no-any-return]
+    value: T = outcome.value
+    return value
 
 
 @dataclass(frozen=True, slots=True)
