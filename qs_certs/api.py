@@ -25,6 +25,7 @@ from qs_certs.results import (
     ListReport,
     Source,
 )
+from qs_certs.rootfile import quoted
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
@@ -102,8 +103,24 @@ def install(
         dry_run=dry_run,
         findings=_about_install(chosen, named=target is not None, dedicated=dedicated),
     )
-    report = dataclasses.replace(report, impact=affected)
-    return _with_first_file(report, named=target is not None, dedicated=dedicated)
+    report = _with_undo(dataclasses.replace(report, impact=affected), target, dedicated=dedicated)
+    return _with_first_file(report, named=target is not None, dedicated=dedicated, dry_run=dry_run)
+
+
+def _with_undo(
+    report: ChangeReport, named: str | os.PathLike[str] | None, *, dedicated: bool
+) -> ChangeReport:
+    """Name the command that undoes what was changed, for the very file that was changed."""
+    command = "qs-certs rollback"
+    if dedicated:
+        command += " --dedicated"
+    elif named is not None:
+        command += f" --target {quoted(str(named))}"
+    targets = tuple(
+        dataclasses.replace(each, undo=command) if each.status == "changed" else each
+        for each in report.targets
+    )
+    return dataclasses.replace(report, targets=targets)
 
 
 def _impact(
@@ -235,19 +252,25 @@ def _conninfo_value(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _with_first_file(report: ChangeReport, *, named: bool, dedicated: bool) -> ChangeReport:
+def _with_first_file(
+    report: ChangeReport, *, named: bool, dedicated: bool, dry_run: bool
+) -> ChangeReport:
     """Say what it means for other connections that there is a root file now."""
     made = [each for each in report.targets if each.created and each.status != "failed"]
     if named or dedicated or not made:
         return report
+    begin = (
+        "there is no root file yet; with one" if dry_run else "there was no root file before; now"
+    )
     message = (
-        "there was no root file before; from now on libpq verifies every TLS server of this user: "
-        "sslmode=require fails for a server of another CA, and prefer, the default, silently "
-        "falls back to plaintext where that server allows it"
+        f"{begin}, libpq verifies every TLS server of this user: sslmode=require fails for a server "
+        "of another CA, and prefer, the default, silently falls back to plaintext where that "
+        "server allows it"
     )
-    fixes = (
-        "qs-certs rollback && qs-certs install --dedicated   # leaves every other connection alone",
-    )
+    # The other way, which leaves every other connection alone, and the way to see which there are.
+    fixes = ("qs-certs install --impact --dry-run", "qs-certs install --dedicated")
+    if not dry_run:
+        fixes = ("qs-certs rollback && qs-certs install --dedicated",)
     finding = Finding("first-root-file", "warning", message, fixes)
     return dataclasses.replace(report, findings=(*report.findings, finding))
 
@@ -269,7 +292,8 @@ def remove(
     if chosen.account is not None:
         _import_everything()
     report = changes.remove((chosen,), fingerprints, dry_run=dry_run)
-    return ChangeReport(report.command, report.targets, (*report.findings, *_about_sudo(chosen)))
+    report = _with_undo(report, target, dedicated=dedicated)
+    return dataclasses.replace(report, findings=(*report.findings, *_about_sudo(chosen)))
 
 
 def rollback(
@@ -285,7 +309,8 @@ def rollback(
     if chosen.account is not None:
         _import_everything()
     report = changes.rollback((chosen,), identity=identity, force=force, dry_run=dry_run)
-    return ChangeReport(report.command, report.targets, (*report.findings, *_about_sudo(chosen)))
+    report = _with_undo(report, target, dedicated=dedicated)
+    return dataclasses.replace(report, findings=(*report.findings, *_about_sudo(chosen)))
 
 
 def listing(*, target: str | os.PathLike[str] | None = None, dedicated: bool = False) -> ListReport:

@@ -493,7 +493,9 @@ def _already(
         there = accounts.run_as(target.account, look)
     except QsCertsError as error:
         return TargetResult(path, target.user, "failed", error=error)
-    return TargetResult(path, target.user, "unchanged") if there else None
+    if not there:
+        return None
+    return TargetResult(path, target.user, "unchanged", present=_names(fingerprints))
 
 
 def remove(

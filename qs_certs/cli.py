@@ -381,7 +381,7 @@ def _schema(command: str, wanted: bool) -> None:
     if wanted:
         from qs_certs import api
 
-        typer.echo(api.schema_of(command), nl=False)
+        _print(api.schema_of(command).removesuffix("\n"))
         raise typer.Exit
 
 
@@ -409,19 +409,30 @@ def _finish(
         result = Failure(command, error)
     assert isinstance(result, render.Result)  # noqa: S101 - for the type checker
     if json:
-        typer.echo(render.as_json(result))
+        _print(render.as_json(result))
     elif form in (Format.nagios, Format.intune) and isinstance(result, CheckReport | Failure):
         line, code = render.as_nagios(result)
         if form is Format.intune:
             line, code = render.as_intune(result), int(result.exit_code)
-        typer.echo(line)
+        _print(line)
         raise typer.Exit(code)
     else:
         for line in render.talk(result):
             typer.echo(line, err=True)
         if text := render.as_text(result, _style()):
-            typer.echo(text)
+            _print(text)
     raise typer.Exit(int(result.exit_code))
+
+
+def _print(text: str) -> None:
+    """The answer.  Where who reads it has gone, whatever was to be done is done all the same.
+
+    Caught here: typer would turn it into exit code 1.
+    """
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _style() -> Style:
@@ -455,14 +466,11 @@ def main() -> NoReturn:
     except _ClickException as error:
         _usage(error, arguments)
     except (KeyboardInterrupt, _Abort):
-        typer.echo("qs-certs: interrupted", err=True)
-        sys.exit(int(ExitCode.INTERRUPTED))
-    except BrokenPipeError:
-        # Who read our output has gone; whatever was to be done is done.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(int(ExitCode.OK))
+        status = int(ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - a bug must not look like "action needed"
         _bug(error)
+    if status == ExitCode.INTERRUPTED:  # newer typers end an interrupted command with this status
+        typer.echo("qs-certs: interrupted", err=True)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -480,7 +488,7 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
         from qs_certs.results import Failure
 
         line, code = render.as_nagios(Failure("check", WrongUsage(message)))
-        typer.echo(line)
+        _print(line)
         sys.exit(code)
     if "--json" in arguments or any(each.endswith("=json") for each in arguments):
         from qs_certs import render

@@ -159,6 +159,13 @@ def resolve(path: str, disk: Disk = DISK) -> str:
             status = disk.lstat(current)
         except FileNotFoundError:
             break
+        except NotADirectoryError as error:
+            folder = os.path.dirname(current)
+            raise TargetRefused(
+                f"{current} cannot be made: {folder} is no folder",
+                why="a file of that name is in the way",
+                fix=(f"move {folder} out of the way", "or name another file with --target"),
+            ) from error
         except OSError as error:
             raise CouldNotRead(f"cannot look at {current}", why=reason(error)) from error
         if not stat.S_ISLNK(status.st_mode):

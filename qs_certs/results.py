@@ -71,6 +71,10 @@ class TargetResult:
     error: QsCertsError | None = None
     created: bool = False
     """The target did not exist before: its existence now changes other connections."""
+    present: tuple[str, ...] = ()
+    """Roots that were asked for and were there already."""
+    undo: str | None = None
+    """The command that undoes the change."""
 
     @property
     def exit_code(self) -> ExitCode:

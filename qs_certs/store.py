@@ -50,6 +50,7 @@ Copy blobs/<that sha256>.crt over the target.
 
 
 def digest(content: bytes) -> str:
+    """SHA-256 of *content* in lower-case hex: the name of its blob."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -19,8 +19,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
+
 import qs_certs
 from qs_certs import cli
+
+if sys.platform == "win32":
+    # There the shell names the folder, whatever the environment says: it would be the real one.
+    pytest.skip("only on POSIX", allow_module_level=True)
 
 SOURCE = Path(qs_certs.__file__).resolve().parent.parent
 """The folder that holds the package under test."""
@@ -82,7 +88,8 @@ class Program:
 
     @property
     def store(self) -> Path:
-        return self.home / ".local" / "share" / "qs-certs"
+        data = "Library/Application Support" if sys.platform == "darwin" else ".local/share"
+        return self.home / data / "qs-certs"
 
     @property
     def environment(self) -> dict[str, str]:
