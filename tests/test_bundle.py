@@ -108,6 +108,31 @@ def test_a_start_line_counts_where_the_line_buffer_starts_anew() -> None:
         assert openssl.load_bytes(content).certificates == found
 
 
+def test_a_byte_order_mark_counts_only_on_the_first_line_of_the_search_for_a_block() -> None:
+    mark = b"\xef\xbb\xbf"
+    for content, found in (
+        (mark + RIGHT, 1),
+        (b"# c\n" + mark + RIGHT, 0),
+        (OTHER + mark + RIGHT, 2),
+        (OTHER + b"# c\n" + mark + RIGHT, 1),
+        (mark + mark + RIGHT, 0),
+        (b"x -----BEGIN \n" + mark + RIGHT, 0),
+    ):
+        assert len(parse(content).certificates) == found
+        assert openssl.load_bytes(content).certificates == found
+
+
+def test_a_certificate_with_a_header_is_refused_and_a_key_with_one_is_not() -> None:
+    header = b"-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC," + b"00" * 16 + b"\n\n"
+    for content, problem in (
+        (RIGHT.replace(b"-----\n", header, 1), "bad decrypt"),
+        (RIGHT.replace(b"-----\n", b"-----\nNote: x\n\n", 1), "not proc type"),
+        (pem(P.right, "RSA PRIVATE KEY").replace(b"-----\n", header, 1) + OTHER, None),
+    ):
+        assert parse(content).problem == problem
+        assert (openssl.load_bytes(content).error is None) == (problem is None)
+
+
 def test_openssl_gives_up_at_a_block_of_any_label_with_bad_base64() -> None:
     content = RIGHT + b"-----BEGIN NOTE-----\n!!!!\n-----END NOTE-----\n"
     assert parse(content).problem == "bad base64 decode"
@@ -262,10 +287,20 @@ def test_a_byte_order_mark_stays_unless_repair_is_asked_for() -> None:
     assert (merged.data, merged.repaired) == (OTHER, ("removed a byte order mark",))
 
 
-def test_a_mend_that_would_bring_out_damage_is_left_alone() -> None:
-    inert = b"    -----BEGIN NOTE-----\n    !!!!\n    -----END NOTE-----\n"
-    merged = merge(OTHER + inert, [P.right])
-    assert (merged.data, merged.repaired) == (OTHER + inert + RIGHT, ())
+@pytest.mark.parametrize(
+    "inert",
+    [
+        pytest.param(b"  -----BEGIN NOTE-----\n  !!!!\n  -----END NOTE-----\n", id="indented"),
+        pytest.param(
+            b"  " + RIGHT.rstrip(b"\n") + b"-----BEGIN NOTE-----\n!!!!\n-----END NOTE-----\n",
+            id="glued to an indented one",
+        ),
+    ],
+)
+def test_a_mend_that_would_bring_out_damage_is_left_alone(inert: bytes) -> None:
+    assert openssl.load_bytes(OTHER + inert).error is None
+    merged = merge(OTHER + inert, [P.third])
+    assert (merged.data, merged.repaired) == (OTHER + inert + THIRD, ())
 
 
 @pytest.mark.parametrize(
@@ -474,6 +509,10 @@ def test_a_file_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
 def test_base64_is_read_as_openssl_reads_it() -> None:
     text = base64.b64encode(P.right)
     head, tail = b"-----BEGIN CERTIFICATE-----\n", b"\n-----END CERTIFICATE-----\n"
+
+    def columns(part: bytes) -> bytes:
+        return b"\n".join(part[at : at + 64] for at in range(0, len(part), 64))
+
     rows = {
         "one line": text,
         "odd lines": text[:7] + b"\n" + text[7:11] + b" \t\n" + text[11:],
@@ -483,8 +522,10 @@ def test_base64_is_read_as_openssl_reads_it() -> None:
         "three paddings": text.rstrip(b"=") + b"===",
         "form feed": text[:40] + b"\x0c" + text[40:],
         "colon": b"Note: x\n" + text,
-        "empty header, 64 columns": b"\n" + bundle.canonical(P.right)[28:-27],
+        "empty header, 64 columns": b"\n" + columns(text),
         "empty header, one line": b"\n" + text,
+        "empty header, 65 columns": b"\n" + text[:65] + b"\n" + columns(text[65:]),
+        "empty header, one line of 64": b"\n" + base64.b64encode(P.right[:48]),
     }
     seen = set()
     for name, body in rows.items():
