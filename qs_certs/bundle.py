@@ -164,8 +164,9 @@ def parse(raw: bytes) -> Bundle:
     at, line, counted = 0, 1, 0
     stop: int | None = None
     given_up = False
+    marks = _Marks(raw)
     while stop is None:
-        start = _next_start(raw, at, lines_only=given_up)
+        start = _next_start(marks, at, lines_only=given_up)
         if start is None:
             break
         if isinstance(start, int):
@@ -175,8 +176,12 @@ def parse(raw: bytes) -> Bundle:
         place = (start.label, start.at)
         count = len(blocks) + 1
         try:
-            limit = _extent(raw, start.body)[0] if given_up else len(raw)
-            der, refuses, at = _content(raw, start, limit)
+            if (standard := _STANDARD.match(raw, start.at)) is not None:
+                data, at = a2b_base64(standard[2]), standard.end()
+            else:
+                limit = _extent(raw, start.body)[0] if given_up else len(raw)
+                data, at = _content(raw, start, limit)
+            der, refuses = _certificate(start.label, data)
         except _DamagedBlock as damage:
             given_up = True
             at, stop = _extent(raw, start.body)
@@ -200,21 +205,37 @@ def _gets(raw: bytes, at: int, limit: int) -> tuple[bytes, int]:
     return (chunk.partition(b"\0")[0] if b"\0" in chunk else chunk), after
 
 
-def _next_start(raw: bytes, at: int, *, lines_only: bool) -> _Start | int | None:
+class _Marks:
+    """Where the next BEGIN or NUL is.  Each is looked for once, so that reading stays linear."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._begin = self._nul = -1
+
+    def next(self, at: int) -> int:
+        """The next one from *at*, which never decreases; the end where there is none."""
+        if self._begin < at:
+            self._begin = self._find(_BEGIN, at)
+        if self._nul < at:
+            self._nul = self._find(b"\0", at)
+        return min(self._begin, self._nul)
+
+    def _find(self, mark: bytes, at: int) -> int:
+        found = self.raw.find(mark, at)
+        return found if found >= 0 else len(self.raw)
+
+
+def _next_start(marks: _Marks, at: int, *, lines_only: bool) -> _Start | int | None:
     """The next start line from *at* (pem_lib.c get_name).
 
     None at the end of the file; the offset of a NUL that ends the reading.
     """
+    raw = marks.raw
     first = True
-    begin = nul = -1
     while True:
         # A start line is at the start of a chunk, and only the first chunk may hide it behind a
         # BOM: skip to the chunk with the next BEGIN, or the next NUL, which may end it all.
-        if begin < at:
-            begin = _find(raw, _BEGIN, at)
-        if nul < at:
-            nul = _find(raw, b"\0", at)
-        mark = min(begin, nul)
+        mark = marks.next(at)
         if mark == len(raw):
             return None
         line = raw.rfind(b"\n", at, mark) + 1
@@ -238,31 +259,23 @@ def _next_start(raw: bytes, at: int, *, lines_only: bool) -> _Start | int | None
         at = after
 
 
-def _find(raw: bytes, mark: bytes, at: int) -> int:
-    """Where *mark* is next; the end where it is not."""
-    found = raw.find(mark, at)
-    return found if found >= 0 else len(raw)
-
-
-_STANDARD_BODY = re.compile(
+_STANDARD = re.compile(
+    rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----\r?\n"
     rb"((?:[A-Za-z0-9+/]{64}\r?\n)*"
     rb"(?:[A-Za-z0-9+/]{4}){0,15}"
     rb"(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)\r?\n)"
-    rb"-----END ((?:X509 |TRUSTED )?CERTIFICATE)-----(?:\r?\n|\Z)"
+    rb"-----END \1-----(?:\r?\n|\Z)"
 )
+"""What nearly every certificate looks like: read the same way, only faster."""
 
 
-def _content(raw: bytes, start: _Start, limit: int) -> tuple[bytes | None, bool, int]:
-    """The certificate in a block, if it holds one, whether it refuses servers, and the end."""
-    standard = _STANDARD_BODY.match(raw, start.body, limit)
-    if standard is not None and standard[2].decode() == start.label:
-        header, data, end = b"", a2b_base64(standard[1]), standard.end()
-    else:
-        header, text, end = _header_and_data(raw, start, limit)
-        data = _decoded(text)
+def _content(raw: bytes, start: _Start, limit: int) -> tuple[bytes, int]:
+    """The decoded content of a block, and its end (pem_lib.c PEM_read_bio_ex)."""
+    header, text, end = _header_and_data(raw, start, limit)
+    data = _decoded(text)
     if start.label in _LOADED_LABELS:
         _check_header(header)
-    return *_certificate(start.label, data), end
+    return data, end
 
 
 def _header_and_data(raw: bytes, start: _Start, limit: int) -> tuple[bytes, bytes, int]:
@@ -333,7 +346,6 @@ def _check_header(header: bytes) -> None:
 
 
 _BASE64_LINES = re.compile(rb"(?:[A-Za-z0-9+/= \t\r]*\n)*[A-Za-z0-9+/= \t\r]*")
-_NEXT_MARK = re.compile(rb"^-----(?:BEGIN |(END )[^\n]*\n?)", re.MULTILINE)
 
 
 def _extent(raw: bytes, body: int) -> tuple[int, int | None]:
@@ -342,19 +354,32 @@ def _extent(raw: bytes, body: int) -> tuple[int, int | None]:
     It ends with an END line, before the next BEGIN line, or, without either, with the last line
     that could be base64: what `merge(repair=True)` drops is no more than the block.
     """
-    nul = _first_hiding_nul(raw, body)
-    mark = _NEXT_MARK.search(raw, body)
-    if mark is not None and (nul is None or mark.start() < nul):
-        return (mark.end() if mark[1] else mark.start()), None
+    mark = body if raw.startswith((_BEGIN, _END), body) else _next_mark(raw, body)
+    nul = _first_hiding_nul(raw, body, mark)
+    if nul is None and mark < len(raw):
+        return (_line_end(raw, mark) if raw.startswith(_END, mark) else mark), None
     lines = _BASE64_LINES.match(raw, body)
     end = lines.end() if lines else body
     return (end, None) if nul is None else (min(end, nul), nul)
 
 
-def _first_hiding_nul(raw: bytes, at: int) -> int | None:
-    """The first NUL from *at*, before the next mark, at which OpenSSL stops reading."""
-    mark = _NEXT_MARK.search(raw, at)
-    until = mark.start() if mark else len(raw)
+def _next_mark(raw: bytes, at: int) -> int:
+    """The next line that starts with BEGIN or END; the end of the file where there is none."""
+    while (at := raw.find(b"\n-----", at)) >= 0:
+        at += 1
+        if raw.startswith((_BEGIN, _END), at):
+            return at
+    return len(raw)
+
+
+def _line_end(raw: bytes, at: int) -> int:
+    """The end of the line at *at*, after its newline."""
+    newline = raw.find(b"\n", at)
+    return newline + 1 if newline >= 0 else len(raw)
+
+
+def _first_hiding_nul(raw: bytes, at: int, until: int) -> int | None:
+    """The first NUL in `raw[at:until]` at which OpenSSL stops reading."""
     if raw.find(b"\0", at, until) < 0:
         return None
     while at < until:
@@ -495,23 +520,21 @@ def merge(
         return Merged(raw)
 
     identities = {_identity(before, before.blocks[number - 1]) for number in refused}
-    mended = _mend(raw)
-    bundle = parse(mended.data)
-    damage = _damage(bundle, mended, identities, wanted.keys())
-    repaired = list(mended.repaired)
-    data = mended.data
-    if damage and not repair:
-        return Merged(raw, damage=damage)
     if repair:
-        data, dropped = _repair(data, identities, wanted)
-        repaired += dropped
+        data, repaired = _repair(raw, identities, wanted)
         bundle = parse(data)
+    else:
+        mended = _mend(raw)
+        data, repaired = mended.data, mended.repaired
+        bundle = before if data == raw else parse(data)
+        if damage := _damage(bundle, mended, identities, wanted.keys()):
+            return Merged(raw, damage=damage)
 
     added = tuple(fingerprint for fingerprint in wanted if fingerprint not in bundle.fingerprints)
     if added:
         glue = b"\n" if data and not data.endswith(b"\n") else b""
         data += glue + replacement(wanted[fingerprint] for fingerprint in added)
-    return Merged(data, added, tuple(repaired))
+    return Merged(data, added, repaired)
 
 
 def _identity(bundle: Bundle, block: Block) -> bytes:
@@ -528,54 +551,65 @@ def _damage(
     bundle: Bundle, mended: _Mended, refused: set[bytes], wanted: Collection[str]
 ) -> tuple[Damage, ...]:
     """All that `merge` cannot keep, by its place in the file as an editor shows it."""
-    refusing = bundle.refusing
-    found = []
+    refusing = bundle.refusing & set(wanted)
+    found: list[tuple[int | None, int, str]] = []
     for block in bundle.blocks:
         reason = block.problem
         if reason is None and refused and _identity(bundle, block) in refused:
             reason = _REFUSED
-        if reason is None and block.refuses_servers and block.sha256 in refusing & set(wanted):
+        if reason is None and block.refuses_servers and block.sha256 in refusing:
             reason = _EXCLUDES
         if reason is not None:
-            found.append(Damage(block.number, mended.line(block.start), reason))
+            found.append((block.number, block.start, reason))
     if bundle.stop is not None:
-        found.append(Damage(None, mended.line(bundle.stop), _HIDDEN))
-    return tuple(found)
+        found.append((None, bundle.stop, _HIDDEN))
+    lines = mended.lines([offset for _, offset, _ in found])
+    return tuple(
+        Damage(number, line, reason) for (number, _, reason), line in zip(found, lines, strict=True)
+    )
 
 
 def _repair(
     data: bytes, refused: set[bytes], wanted: dict[str, bytes]
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Drop what cannot be kept, and say so."""
-    sentences = []
+    """Mend what can be mended and drop the rest, until there is neither; and say so."""
+    sentences: list[str] = []
+    while True:
+        mended = _mend(data)
+        dropped, said = _drop(mended, refused, wanted)
+        sentences += [*mended.repaired, *said]
+        if dropped == data:
+            return data, tuple(sentences)
+        data = dropped
+
+
+def _drop(
+    mended: _Mended, refused: set[bytes], wanted: dict[str, bytes]
+) -> tuple[bytes, list[str]]:
+    """Drop byte order marks, NUL bytes that hide something, or else damaged blocks."""
+    data = mended.data
     if re.search(rb"^" + BOM, data, re.MULTILINE):
         data = re.sub(rb"^(?:" + BOM + rb")+", b"", data, flags=re.MULTILINE)
-        sentences.append("removed a byte order mark")
-    if parse(data).stop is not None:
-        data = re.sub(rb"^\0+", b"", data, flags=re.MULTILINE)
-        if parse(data).stop is not None:
-            data = data.replace(b"\0", b"")
-        sentences.append("removed NUL bytes that hid what follows them")
-    while True:
-        bundle = parse(data)
-        refusing = bundle.refusing & wanted.keys()
-        kept = []
-        at = 0
-        for block in bundle.blocks:
-            if block.problem is not None or (refused and _identity(bundle, block) in refused):
-                why = block.problem or _REFUSED
-                clean = b""
-                sentences.append(f"dropped block {block.number} (line {block.line}): {why}")
-            elif block.der is not None and block.refuses_servers and block.sha256 in refusing:
-                clean = canonical(block.der)
-                sentences.append(f"removed the trust settings of block {block.number}")
-            else:
-                continue
-            kept += [data[at : block.start], clean]
-            at = block.end
-        if not kept:
-            return data, tuple(sentences)
-        data = _joined([*kept, data[at:]])
+        return data, ["removed a byte order mark"]
+    bundle = parse(data)
+    if bundle.stop is not None:
+        visible = re.sub(rb"^\0+", b"", data, flags=re.MULTILINE)
+        if parse(visible).stop is not None:
+            visible = data.replace(b"\0", b"")
+        return visible, ["removed NUL bytes that hid what follows them"]
+    pieces: list[bytes] = []
+    said: list[str] = []
+    at = 0
+    for damage in _damage(bundle, mended, refused, wanted.keys()):
+        block = bundle.blocks[(damage.number or 1) - 1]
+        pieces.append(data[at : block.start])
+        at = block.end
+        if damage.reason == _EXCLUDES and block.der is not None:
+            pieces.append(canonical(block.der))
+            said.append(f"removed the trust settings of block {damage.number}")
+        else:
+            said.append(f"dropped block {damage.number} (line {damage.line}): {damage.reason}")
+    return (_joined([*pieces, data[at:]]) if said else data), said
 
 
 def _joined(pieces: Iterable[bytes]) -> bytes:
@@ -629,11 +663,16 @@ class _Mended:
     edits: tuple[tuple[int, int], ...]
     repaired: tuple[str, ...]
 
-    def line(self, offset: int) -> int:
-        """The line of *text*, from 1, where *offset* of *data* stands."""
-        index = bisect_right(self.edits, (offset, len(self.data))) - 1
-        shift = self.edits[index][1] if index >= 0 else 0
-        return 1 + self.text.count(b"\n", 0, offset - shift)
+    def lines(self, offsets: Iterable[int]) -> list[int]:
+        """The lines of *text*, from 1, where these ascending *offsets* of *data* stand."""
+        found = []
+        line, counted = 1, 0
+        for offset in offsets:
+            index = bisect_right(self.edits, (offset, len(self.data))) - 1
+            place = offset - (self.edits[index][1] if index >= 0 else 0)
+            line, counted = line + self.text.count(b"\n", counted, place), place
+            found.append(line)
+        return found
 
 
 def _mend(raw: bytes) -> _Mended:
@@ -643,7 +682,7 @@ def _mend(raw: bytes) -> _Mended:
         text, sentence = mend(text)
         repaired += [sentence] if sentence else []
     lines = _mend_lines(text)
-    if parse(text).damaged is None and parse(lines.data).damaged is not None:
+    if lines.repaired and parse(text).damaged is None and parse(lines.data).damaged is not None:
         # What is mended here was invisible to libpq, and did no harm.
         lines = _Mended(text, text, (), ())
     return _Mended(lines.data, text, lines.edits, (*repaired, *lines.repaired))

@@ -182,7 +182,7 @@ def _agrees(bundle: Bundle, loaded: openssl.Loaded) -> bool:
     return loaded.error is not None and bool(openssl.refused(bundle))
 
 
-@_law(700)
+@_law(400)
 @given(root_files())
 def test_we_read_what_openssl_reads(content: bytes) -> None:
     bundle, loaded = parse(content), openssl.load_bytes(content)
@@ -190,7 +190,7 @@ def test_we_read_what_openssl_reads(content: bytes) -> None:
     assert _agrees(bundle, loaded), (bundle.problem, loaded)
 
 
-@_law(300)
+@_law(120)
 @given(root_files() | st.binary(max_size=600))
 def test_blocks_are_in_order_and_within_the_file(content: bytes) -> None:
     bundle = parse(content)
@@ -212,7 +212,7 @@ def _split(bundle: Bundle) -> list[bytes]:
     ]
 
 
-@_law(300)
+@_law(120)
 @given(root_files(), st.sampled_from([None, b"\xff\xfe", b"0", b"\x30\x82"]))
 def test_nothing_makes_us_raise(content: bytes, prefix: bytes | None) -> None:
     content = (prefix or b"") + content
@@ -227,7 +227,7 @@ def test_nothing_makes_us_raise(content: bytes, prefix: bytes | None) -> None:
 # --- merging --------------------------------------------------------------------------------------
 
 
-@_law(400)
+@_law(150)
 @given(root_files())
 def test_what_merge_writes_loads_with_old_and_new_or_merge_refuses(content: bytes) -> None:
     before = parse(content)
@@ -248,7 +248,7 @@ def test_what_merge_writes_loads_with_old_and_new_or_merge_refuses(content: byte
     assert loaded.certificates == len(after.fingerprints)
 
 
-@_law(300)
+@_law(120)
 @given(root_files())
 def test_repair_always_ends_in_a_file_that_loads(content: bytes) -> None:
     merged = merge(content, [NEW], repair=True)
@@ -264,7 +264,7 @@ def test_repair_always_ends_in_a_file_that_loads(content: bytes) -> None:
     assert merge(merged.data, [NEW], repair=True).data == merged.data
 
 
-@_law(400)
+@_law(150)
 @given(root_files())
 def test_what_was_there_stays_in_front_unless_a_mend_is_reported(content: bytes) -> None:
     merged = merge(content, [NEW])
@@ -274,7 +274,7 @@ def test_what_was_there_stays_in_front_unless_a_mend_is_reported(content: bytes)
         assert merged.data == content + glue + canonical(NEW)
 
 
-@_law(300)
+@_law(120)
 @given(root_files())
 def test_merging_twice_is_merging_once(content: bytes) -> None:
     once = merge(content, [NEW])
@@ -283,7 +283,7 @@ def test_merging_twice_is_merging_once(content: bytes) -> None:
     assert (twice.data, twice.added, twice.repaired) == (once.data, (), ())
 
 
-@_law(200)
+@_law(100)
 @given(root_files(), st.sampled_from([pki().right, pki().leaf, pki().cross]))
 def test_the_order_of_two_installs_does_not_matter(content: bytes, der: bytes) -> None:
     def both(first: bytes, second: bytes) -> frozenset[str] | None:
@@ -300,7 +300,7 @@ def test_the_order_of_two_installs_does_not_matter(content: bytes, der: bytes) -
 # --- removing -------------------------------------------------------------------------------------
 
 
-@_law(400)
+@_law(150)
 @given(root_files())
 def test_remove_undoes_install_byte_for_byte(content: bytes) -> None:
     merged = merge(content, [NEW])
@@ -312,7 +312,7 @@ def test_remove_undoes_install_byte_for_byte(content: bytes) -> None:
         assert remove(merged.data, merged.added).data == content + b"\n"
 
 
-@_law(300)
+@_law(120)
 @given(root_files(), st.sampled_from([pki().right, pki().other, pki().intermediate]))
 def test_remove_cuts_only_blocks_of_that_certificate(content: bytes, der: bytes) -> None:
     before = parse(content)
@@ -331,7 +331,7 @@ def test_remove_cuts_only_blocks_of_that_certificate(content: bytes, der: bytes)
     assert 0 <= len(removed.data) - len(left) <= len(cut)
 
 
-@_law(200)
+@_law(100)
 @given(_tidy())
 def test_remove_leaves_the_rest_of_a_tidy_file_untouched(content: bytes) -> None:
     right = pki().right
@@ -360,7 +360,7 @@ _CLOTHES: list[Callable[[bytes], bytes]] = [
 ]
 
 
-@_law(200)
+@_law(100)
 @given(
     st.lists(st.sampled_from([_P.right, _P.other, _P.third, _P.leaf]), max_size=4, unique=True),
     st.sampled_from(_CLOTHES),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import tempfile
+from functools import cache
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -17,15 +20,21 @@ every_shape = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+@cache
+def server_context() -> ssl.SSLContext:
     """A server under *right*; it sends leaf and intermediate, as in the table."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "chain.pem").write_bytes(pem(pki().leaf) + pem(pki().intermediate))
-    (folder / "key.pem").write_bytes(pki().leaf_key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    with tempfile.TemporaryDirectory() as folder:
+        chain, key = Path(folder, "chain.pem"), Path(folder, "key.pem")
+        chain.write_bytes(pem(pki().leaf) + pem(pki().intermediate))
+        key.write_bytes(pki().leaf_key)
+        context.load_cert_chain(chain, key)
     return context
+
+
+@pytest.fixture(scope="session")
+def server() -> ssl.SSLContext:
+    return server_context()
 
 
 def verifies(root_file: bytes, server: ssl.SSLContext) -> bool:

@@ -1,0 +1,535 @@
+"""Reading, merging and removing, one promise at a time."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from qs_certs import bundle, openssl
+from qs_certs.bundle import (
+    Damage,
+    canonical,
+    certificates_in,
+    holds_private_key,
+    merge,
+    parse,
+    remove,
+    replacement,
+)
+from tests.shapes import ANY_USAGE, EMAIL, SERVER_AUTH, pem, pki, trust
+
+P = pki()
+RIGHT, OTHER, THIRD = (pem(der) for der in (P.right, P.other, P.third))
+
+
+def fingerprint(der: bytes) -> str:
+    return sha256(der).hexdigest()
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_a_block_knows_where_it_is_and_what_it_holds() -> None:
+    content = b"# first\n" + RIGHT + b"# second\n\n" + pem(P.other, "X509 CERTIFICATE")
+    first, second = parse(content).blocks
+
+    assert (first.number, first.line, first.label) == (1, 2, "CERTIFICATE")
+    assert content[first.start : first.end] == RIGHT
+    assert (first.der, first.sha256) == (P.right, fingerprint(P.right))
+    assert (second.number, second.label) == (2, "X509 CERTIFICATE")
+    assert content[: second.start].count(b"\n") == second.line - 1
+    assert second.end == len(content)
+
+
+def test_a_trusted_certificate_is_known_by_the_certificate_alone() -> None:
+    (block,) = parse(pem(P.right + trust(trusted=SERVER_AUTH), "TRUSTED CERTIFICATE")).blocks
+    assert (block.der, block.sha256) == (P.right, fingerprint(P.right))
+
+
+@pytest.mark.parametrize(
+    ("settings", "refuses"),
+    [
+        pytest.param(b"", False, id="none"),
+        pytest.param(trust(), False, id="empty"),
+        pytest.param(trust(trusted=SERVER_AUTH), False, id="trusted for servers"),
+        pytest.param(trust(trusted=ANY_USAGE), False, id="trusted for anything"),
+        pytest.param(trust(trusted=EMAIL + SERVER_AUTH), False, id="trusted for mail and servers"),
+        pytest.param(trust(trusted=EMAIL), True, id="trusted for mail"),
+        pytest.param(trust(trusted=b""), True, id="trusted for nothing"),
+        pytest.param(trust(rejected=EMAIL), False, id="rejected for mail"),
+        pytest.param(trust(rejected=SERVER_AUTH), True, id="rejected for servers"),
+        pytest.param(trust(rejected=ANY_USAGE), True, id="rejected for anything"),
+        pytest.param(
+            trust(trusted=SERVER_AUTH, rejected=SERVER_AUTH), True, id="trusted and rejected"
+        ),
+    ],
+)
+def test_trust_settings_exclude_servers_where_openssl_says_so(
+    settings: bytes, refuses: bool
+) -> None:
+    content = pem(P.right + settings, "TRUSTED CERTIFICATE")
+    assert parse(content).refusing == ({fingerprint(P.right)} if refuses else set())
+    assert _trusts_a_server(content) != refuses
+
+
+def _trusts_a_server(content: bytes) -> bool:
+    """Let OpenSSL verify the served chain against *content*."""
+    from tests.test_file_shapes import server_context, verifies
+
+    return verifies(content, server_context())
+
+
+def test_the_first_copy_decides_whether_servers_are_trusted() -> None:
+    refusing = pem(P.right + trust(rejected=SERVER_AUTH), "TRUSTED CERTIFICATE")
+    for content in (refusing + RIGHT, RIGHT + refusing):
+        assert _trusts_a_server(content) != bool(parse(content).refusing)
+    assert parse(refusing + RIGHT).refusing
+    assert not parse(RIGHT + refusing).refusing
+
+
+def test_a_nul_byte_ends_the_reading_only_where_openssl_stops() -> None:
+    hidden = RIGHT + b"\0\n" + OTHER
+    harmless = RIGHT + b"# a\0b\n" + OTHER
+    assert parse(hidden).stop == len(RIGHT)
+    assert parse(harmless).stop is None
+    for content in (hidden, harmless):
+        loaded = openssl.load_bytes(content)
+        assert loaded.certificates == len(parse(content).fingerprints)
+
+
+def test_a_start_line_counts_where_the_line_buffer_starts_anew() -> None:
+    for padding, found in ((253, 0), (254, 1), (255, 0), (508, 1)):
+        content = b"x" * padding + RIGHT
+        assert len(parse(content).certificates) == found
+        assert openssl.load_bytes(content).certificates == found
+
+
+def test_a_byte_order_mark_counts_only_on_the_first_line_of_the_search_for_a_block() -> None:
+    mark = b"\xef\xbb\xbf"
+    for content, found in (
+        (mark + RIGHT, 1),
+        (b"# c\n" + mark + RIGHT, 0),
+        (OTHER + mark + RIGHT, 2),
+        (OTHER + b"# c\n" + mark + RIGHT, 1),
+        (mark + mark + RIGHT, 0),
+        (b"x -----BEGIN \n" + mark + RIGHT, 0),
+    ):
+        assert len(parse(content).certificates) == found
+        assert openssl.load_bytes(content).certificates == found
+
+
+def test_a_certificate_with_a_header_is_refused_and_a_key_with_one_is_not() -> None:
+    header = b"-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC," + b"00" * 16 + b"\n\n"
+    for content, problem in (
+        (RIGHT.replace(b"-----\n", header, 1), "bad decrypt"),
+        (RIGHT.replace(b"-----\n", b"-----\nNote: x\n\n", 1), "not proc type"),
+        (pem(P.right, "RSA PRIVATE KEY").replace(b"-----\n", header, 1) + OTHER, None),
+    ):
+        assert parse(content).problem == problem
+        assert (openssl.load_bytes(content).error is None) == (problem is None)
+
+
+def test_openssl_gives_up_at_a_block_of_any_label_with_bad_base64() -> None:
+    content = RIGHT + b"-----BEGIN NOTE-----\n!!!!\n-----END NOTE-----\n"
+    assert parse(content).problem == "bad base64 decode"
+    assert parse(content).certificates == ()
+    assert [block.der for block in parse(content).readable] == [P.right]
+    assert openssl.load_bytes(content).error == "PEM lib"
+
+
+def test_a_file_of_revocation_lists_loads_and_holds_no_certificate() -> None:
+    content = pem(P.crl, "X509 CRL")
+    loaded = openssl.load_bytes(content)
+    assert (loaded.error, loaded.certificates, loaded.crls) == (None, 0, 1)
+    assert (parse(content).problem, parse(content).certificates) == (None, ())
+
+
+def test_deep_damage_is_openssls_to_find() -> None:
+    at = P.right.index(b"\x06\x03\x55\x04\x03")  # the OID of the common name becomes a string
+    broken = P.right[:at] + b"\x1f" + P.right[at + 1 :]
+    content = OTHER + pem(broken) + THIRD
+
+    assert parse(content).problem is None
+    assert openssl.load_bytes(content).error is not None
+    assert openssl.refused(parse(content)) == {2}
+    assert not openssl.acceptable(broken)
+    assert openssl.acceptable(P.right)
+
+    (damage,) = merge(content, [P.right], refused={2}).damage
+    assert (damage.number, damage.line) == (2, 1 + OTHER.count(b"\n"))
+    repaired = merge(content, [P.right], refused={2}, repair=True)
+    assert repaired.data == OTHER + THIRD + RIGHT
+    assert openssl.refused(parse(repaired.data)) == set()
+
+
+# --- how much work --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(RIGHT.replace(b"\n", b" \n"), id="certificates that need the slow path"),
+        pytest.param(b"-----BEGIN X-----\n", id="start lines without end"),
+        pytest.param(b"-----BEGIN X-----", id="start lines on one line"),
+        pytest.param(b"a\0\n", id="NUL bytes"),
+        pytest.param(b"x" * 250 + b"\0", id="NUL bytes on one line"),
+    ],
+)
+def test_twice_the_file_is_twice_the_work(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    gets = bundle._gets
+
+    def counted(raw: bytes, at: int, limit: int) -> tuple[bytes, int]:
+        nonlocal calls
+        calls += 1
+        return gets(raw, at, limit)
+
+    monkeypatch.setattr(bundle, "_gets", counted)
+    work = []
+    for times in (100, 200, 400):
+        calls = 0
+        parse(line * times)
+        work.append(calls)
+    assert work[0] > 0
+    assert work[1] <= 2 * work[0] + 4
+    assert work[2] <= 2 * work[1] + 4
+
+
+def test_a_standard_file_is_read_without_reading_lines_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+    gets = bundle._gets
+
+    def counted(raw: bytes, at: int, limit: int) -> tuple[bytes, int]:
+        nonlocal calls
+        calls += 1
+        return gets(raw, at, limit)
+
+    monkeypatch.setattr(bundle, "_gets", counted)
+    assert len(parse((b"# one of many\n" * 20 + OTHER) * 50).certificates) == 50
+    assert calls == 50  # the start lines
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def test_canonical_is_what_openssl_writes() -> None:
+    expected = ssl.DER_cert_to_PEM_cert(P.right).encode()
+    assert canonical(P.right) == expected
+    assert parse(canonical(P.right)).fingerprints == {fingerprint(P.right)}
+
+
+def test_replacement_holds_each_certificate_once_in_order() -> None:
+    assert replacement([P.right, P.other, P.right]) == RIGHT + OTHER
+    assert replacement([]) == b""
+
+
+def test_a_new_file_holds_just_the_roots() -> None:
+    merged = merge(None, [P.right, P.other, P.right])
+    assert merged.data == RIGHT + OTHER
+    assert merged.added == (fingerprint(P.right), fingerprint(P.other))
+
+
+def test_what_is_there_already_is_not_added_again() -> None:
+    merged = merge(OTHER + RIGHT.rstrip(b"\n"), [P.right])
+    assert merged == bundle.Merged(OTHER + RIGHT.rstrip(b"\n"))
+
+
+def test_a_root_behind_a_nul_byte_is_not_there() -> None:
+    content = OTHER + b"\0\n" + RIGHT
+    assert merge(content, [P.right]).damage == (
+        Damage(None, 1 + OTHER.count(b"\n"), "a NUL byte hides everything after it"),
+    )
+    assert merge(content, [P.right], repair=True).data == OTHER + b"\n" + RIGHT
+    assert merge(content, [P.other]).data == content  # nothing to write, nothing to mend
+
+
+def test_damage_names_every_block_and_its_line_as_an_editor_shows_it() -> None:
+    bad = b"-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n"
+    glued = RIGHT.rstrip(b"\n") + OTHER
+    content = b"# top\n" + glued + bad + THIRD + bad
+    damage = merge(content, [P.leaf]).damage
+
+    assert [(each.number, each.reason) for each in damage] == [
+        (3, "bad base64 decode"),
+        (5, "bad base64 decode"),
+    ]
+    lines = content.split(b"\n")
+    for each in damage:
+        assert lines[each.line - 1 : each.line + 1] == [b"-----BEGIN CERTIFICATE-----", b"????"]
+
+
+def test_repair_drops_the_damaged_block_alone_and_says_so() -> None:
+    bad = b"-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n"
+    merged = merge(b"# mine\n" + OTHER + bad + b"# more\n" + THIRD, [P.right], repair=True)
+    assert merged.data == b"# mine\n" + OTHER + b"# more\n" + THIRD + RIGHT
+    line = 2 + OTHER.count(b"\n")
+    assert merged.repaired == (f"dropped block 2 (line {line}): bad base64 decode",)
+    assert merged.damage == ()
+
+
+def test_repair_of_a_block_without_end_keeps_what_follows() -> None:
+    stub = b"\n".join(RIGHT.splitlines()[:4])
+    for after in (OTHER, b"# text, no base64\n"):
+        merged = merge(stub + b"\n" + after, [P.third], repair=True)
+        assert merged.data == after + THIRD
+
+
+def test_a_byte_order_mark_stays_unless_repair_is_asked_for() -> None:
+    content = b"\xef\xbb\xbf" + OTHER
+    assert merge(content, [P.right]).data == content + RIGHT
+    merged = merge(content, [P.other], repair=True)
+    assert (merged.data, merged.repaired) == (OTHER, ("removed a byte order mark",))
+
+
+@pytest.mark.parametrize(
+    "inert",
+    [
+        pytest.param(b"  -----BEGIN NOTE-----\n  !!!!\n  -----END NOTE-----\n", id="indented"),
+        pytest.param(
+            b"  " + RIGHT.rstrip(b"\n") + b"-----BEGIN NOTE-----\n!!!!\n-----END NOTE-----\n",
+            id="glued to an indented one",
+        ),
+    ],
+)
+def test_a_mend_that_would_bring_out_damage_is_left_alone(inert: bytes) -> None:
+    assert openssl.load_bytes(OTHER + inert).error is None
+    merged = merge(OTHER + inert, [P.third])
+    assert (merged.data, merged.repaired) == (OTHER + inert + THIRD, ())
+
+
+@pytest.mark.parametrize(
+    ("content", "mended", "said"),
+    [
+        pytest.param(
+            RIGHT.rstrip(b"\n") + OTHER,
+            RIGHT + OTHER,
+            "put a newline between two blocks on one line",
+            id="two on one line",
+        ),
+        pytest.param(
+            RIGHT.rstrip(b"\n") + OTHER.rstrip(b"\n") + RIGHT,
+            RIGHT + OTHER + RIGHT,
+            "put a newline between two blocks on one line (2 times)",
+            id="three on one line",
+        ),
+        pytest.param(
+            b"# c\n" + b"".join(b"\t" + line for line in RIGHT.splitlines(keepends=True)),
+            b"# c\n" + RIGHT,
+            "removed the indentation of a block",
+            id="indented",
+        ),
+        pytest.param(
+            RIGHT.replace(b"-----END", b"  -----END"),
+            RIGHT,
+            "removed the indentation of a block",
+            id="indented END",
+        ),
+        pytest.param(
+            RIGHT.replace(b"\n", b"\n\n", 3),
+            RIGHT,
+            "removed a blank line inside a block",
+            id="blank lines",
+        ),
+        pytest.param(
+            OTHER + RIGHT.replace(b"\n", b"\r"),
+            OTHER + RIGHT,
+            "converted CR line ends to LF",
+            id="CR after LF",
+        ),
+        pytest.param(
+            b"# \xe9\n" + OTHER + (b"# z\n" + RIGHT).decode().encode("utf-16-le"),
+            b"# \xe9\n" + OTHER + b"# z\n" + RIGHT,
+            "converted UTF-16 to UTF-8",
+            id="UTF-16 appended",
+        ),
+        pytest.param(
+            b"\xfe\xff" + ("# Zürich, Київ, 東京\n" + RIGHT.decode()).encode("utf-16-be"),
+            "# Zürich, Київ, 東京\n".encode() + RIGHT,
+            "converted UTF-16 to UTF-8",
+            id="UTF-16 BE",
+        ),
+        pytest.param(
+            P.right + P.other,
+            RIGHT + OTHER,
+            "converted a DER certificate to PEM",
+            id="two DER",
+        ),
+        pytest.param(
+            OTHER.rstrip(b"\n") + P.right + b"\n# c\n",
+            OTHER + RIGHT + b"# c\n",
+            "converted a DER certificate to PEM",
+            id="DER after PEM without newline",
+        ),
+        pytest.param(
+            RIGHT.replace(b"\n", b"\\r\\n"),
+            RIGHT,
+            "replaced literal \\n by newlines",
+            id="literal newlines",
+        ),
+    ],
+)
+def test_a_mend_costs_nothing_and_is_reported(content: bytes, mended: bytes, said: str) -> None:
+    merged = merge(content, [P.third])
+    assert merged.data == mended + THIRD
+    assert merged.repaired == (said,)
+    assert P.right in openssl.load_bytes(merged.data).ca_ders
+    assert openssl.load_bytes(mended).certificates > openssl.load_bytes(content).certificates
+
+
+# --- removing -------------------------------------------------------------------------------------
+
+
+def test_remove_cuts_every_copy_under_every_label() -> None:
+    content = RIGHT + OTHER + pem(P.right, "X509 CERTIFICATE") + b"# end\n" + RIGHT[:-1]
+    removed = remove(content, {fingerprint(P.right)})
+    assert removed.data == OTHER + b"# end\n"
+    assert removed.removed == (fingerprint(P.right),) * 3
+
+
+def test_remove_of_something_else_changes_nothing() -> None:
+    assert remove(RIGHT, {fingerprint(P.other)}) == bundle.Removed(RIGHT)
+
+
+def test_remove_takes_our_newline_back_only_where_nothing_else_changed() -> None:
+    before = b"# no newline"
+    merged = merge(before, [P.right])
+    ours = {fingerprint(P.right)}
+    assert remove(merged.data, ours, before=before).data == before
+    assert remove(merged.data, ours).data == before + b"\n"
+    assert remove(merged.data + b"# x\n", ours, before=before).data == before + b"\n# x\n"
+
+
+def test_remove_never_glues_neighbours() -> None:
+    long_line = b"x" * 254
+    content = long_line + RIGHT + OTHER
+    assert parse(content).fingerprints == {fingerprint(P.right), fingerprint(P.other)}
+    assert remove(content, {fingerprint(P.right)}).data == long_line + b"\n" + OTHER
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def test_a_source_may_be_one_der_certificate_or_hold_none() -> None:
+    assert certificates_in(P.right) == (P.right,)
+    assert certificates_in(b"<html>sign in</html>") == ()
+    assert certificates_in(b"") == ()
+    assert certificates_in(P.right[:-1]) == ()
+    assert certificates_in(RIGHT + RIGHT + OTHER) == (P.right, P.other)
+
+
+def test_trust_settings_of_a_source_are_not_part_of_its_certificate() -> None:
+    source = pem(P.right + trust(rejected=SERVER_AUTH), "TRUSTED CERTIFICATE")
+    assert certificates_in(source) == (P.right,)
+
+
+def _key_forms() -> list[tuple[str, bytes]]:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        pkcs12,
+    )
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret = BestAvailableEncryption(b"secret")
+    forms = {
+        "PKCS #8": (PrivateFormat.PKCS8, NoEncryption()),
+        "SEC 1": (PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+        "encrypted PKCS #8": (PrivateFormat.PKCS8, secret),
+    }
+    found = [
+        (f"{name} in {where}", key.private_bytes(encoding, form, encryption))
+        for name, (form, encryption) in forms.items()
+        for where, encoding in (("PEM", Encoding.PEM), ("DER", Encoding.DER))
+    ]
+    found.append(
+        ("PKCS #12", pkcs12.serialize_key_and_certificates(None, key, None, None, NoEncryption()))
+    )
+    openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return [*found, ("OpenSSH", openssh)]
+
+
+@pytest.mark.parametrize("source", [pytest.param(form, id=name) for name, form in _key_forms()])
+def test_a_private_key_is_recognised_in_every_form(source: bytes) -> None:
+    assert holds_private_key(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(P.right, id="certificate in DER"),
+        pytest.param(RIGHT, id="certificate"),
+        pytest.param(P.crl, id="revocation list in DER"),
+        pytest.param(P.pkcs7_der, id="PKCS 7 in DER"),
+        pytest.param(b"-----BEGIN PUBLIC KEY-----\n", id="public key"),
+        pytest.param(b"about a PRIVATE KEY\n", id="prose"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_what_is_no_private_key_is_not_taken_for_one(source: bytes) -> None:
+    assert not holds_private_key(source)
+
+
+# --- OpenSSL's own loader -------------------------------------------------------------------------
+
+
+def test_loading_a_path_and_bytes_agree_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for content in (RIGHT + RIGHT + pem(P.crl, "X509 CRL"), b"", OTHER[:-40]):
+        by_bytes = openssl.load_bytes(content)
+        assert list(tmp_path.iterdir()) == []
+        path = tmp_path / "root.crt"
+        path.write_bytes(content)
+        assert openssl.load(path) == by_bytes
+        path.unlink()
+
+
+def test_loaded_counts_distinct_certificates_and_lists_cas() -> None:
+    loaded = openssl.load_bytes(RIGHT * 2 + pem(P.leaf))
+    assert (loaded.certificates, loaded.crls, loaded.error) == (2, 0, None)
+    assert loaded.ca_ders == {P.right}
+
+
+def test_a_file_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        openssl.load(tmp_path / "root.crt")
+    assert openssl.load_bytes(b"").error == bundle.NOTHING_FOUND
+
+
+def test_base64_is_read_as_openssl_reads_it() -> None:
+    text = base64.b64encode(P.right)
+    head, tail = b"-----BEGIN CERTIFICATE-----\n", b"\n-----END CERTIFICATE-----\n"
+
+    def columns(part: bytes) -> bytes:
+        return b"\n".join(part[at : at + 64] for at in range(0, len(part), 64))
+
+    rows = {
+        "one line": text,
+        "odd lines": text[:7] + b"\n" + text[7:11] + b" \t\n" + text[11:],
+        "a dash ends it": text + b"\n-what follows is ignored, even !",
+        "a dash ends it too early": text[:41] + b"-" + text[41:],
+        "data after padding": text + b"==AA",
+        "three paddings": text.rstrip(b"=") + b"===",
+        "form feed": text[:40] + b"\x0c" + text[40:],
+        "colon": b"Note: x\n" + text,
+        "empty header, 64 columns": b"\n" + columns(text),
+        "empty header, one line": b"\n" + text,
+        "empty header, 65 columns": b"\n" + text[:65] + b"\n" + columns(text[65:]),
+        "empty header, one line of 64": b"\n" + base64.b64encode(P.right[:48]),
+    }
+    seen = set()
+    for name, body in rows.items():
+        ours = parse(head + body.rstrip(b"\n") + tail).problem is None
+        assert ours == (openssl.load_bytes(head + body.rstrip(b"\n") + tail).error is None), name
+        seen.add(ours)
+    assert seen == {True, False}
