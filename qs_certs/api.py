@@ -260,17 +260,18 @@ def _with_first_file(
     if named or dedicated or not made:
         return report
     begin = (
-        "there is no root file yet; with one" if dry_run else "there was no root file before; now"
+        "there is no root file yet; with one"
+        if dry_run
+        else "there was no root file before; from now on"
     )
     message = (
-        f"{begin}, libpq verifies every TLS server of this user: sslmode=require fails for a server "
+        f"{begin} libpq verifies every TLS server of this user: sslmode=require fails for a server "
         "of another CA, and prefer, the default, silently falls back to plaintext where that "
         "server allows it"
     )
-    # The other way, which leaves every other connection alone, and the way to see which there are.
-    fixes = ("qs-certs install --impact --dry-run", "qs-certs install --dedicated")
-    if not dry_run:
-        fixes = ("qs-certs rollback && qs-certs install --dedicated",)
+    # The other way leaves every other connection alone.
+    undo = "" if dry_run else "qs-certs rollback && "
+    fixes = (f"{undo}qs-certs install --dedicated",)
     finding = Finding("first-root-file", "warning", message, fixes)
     return dataclasses.replace(report, findings=(*report.findings, finding))
 

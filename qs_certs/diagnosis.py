@@ -6,15 +6,13 @@ The handshake looks, the pure rooms of `libpq` decide, and this room says why an
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
-from pathlib import Path
 
-from qs_certs import catalogue, rootfile
+from qs_certs import catalogue, openssl, rootfile
 from qs_certs.errors import ExitCode
 from qs_certs.libpq import settings as conninfo
 from qs_certs.libpq.handshake import Handshake, Served, Trust, shake_hands
@@ -146,15 +144,11 @@ def impact(
     """
     pairs = [(each, facts_for(each, around, None)) for each in connections]
     concerned = [(each, facts) for each, facts in pairs if facts.path == target]
-    with tempfile.TemporaryDirectory(prefix="qs-certs-") as folder:
-        preview = Path(folder, "root.crt")
-        preview.write_bytes(after)
+    with openssl.scratch(after) as preview:
 
         def both(pair: tuple[Connection, Facts]) -> tuple[Impact, ...]:
             connection, facts = pair
-            then = rootfile.look(
-                str(preview), facts.decided_by, around, client_certificate(connection)
-            )
+            then = rootfile.look(preview, facts.decided_by, around, client_certificate(connection))
             mode = connection.settings.sslmode
             before, later = (
                 probe(connection, each, goal=mode, timeout=timeout, warn_days=0, now=now)

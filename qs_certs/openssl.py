@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qs_certs.bundle import NOTHING_FOUND, Bundle, canonical
@@ -45,17 +46,27 @@ def load(path: str | os.PathLike[str]) -> Loaded:
     return Loaded(stats["x509"], stats["crl"], error, context)
 
 
-def load_bytes(data: bytes) -> Loaded:
-    """Load *data* as if it were a root file.  OSError where no temporary file can be made."""
+@contextlib.contextmanager
+def scratch(data: bytes) -> Iterator[str]:
+    """The path of a temporary file that holds *data*: only a file is read as libpq reads it.
+
+    OSError where none can be made.
+    """
     handle, path = tempfile.mkstemp(prefix="qs-certs-", suffix=".crt")
     try:
         # Closed before it is loaded: Windows opens no file twice.
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        return load(path)
+        yield path
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)  # noqa: PTH108 (pathlib is not needed for one call)
+
+
+def load_bytes(data: bytes) -> Loaded:
+    """Load *data* as if it were a root file.  OSError where no temporary file can be made."""
+    with scratch(data) as path:
+        return load(path)
 
 
 def acceptable(der: bytes) -> bool:

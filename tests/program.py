@@ -28,7 +28,7 @@ if sys.platform == "win32":
     # There the shell names the folder, whatever the environment says: it would be the real one.
     pytest.skip("only on POSIX", allow_module_level=True)
 
-SOURCE = Path(qs_certs.__file__).resolve().parent.parent
+SOURCE: Path = Path(qs_certs.__file__).resolve().parent.parent
 """The folder that holds the package under test."""
 
 # An ordinary user may not be able to enter the folder that our interpreter lives in: everything is

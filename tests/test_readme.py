@@ -6,7 +6,6 @@ and every option of the program is in the README.
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 import socket
@@ -450,56 +449,3 @@ def test_the_store_is_where_the_readme_says(program: Program) -> None:
     assert (program.store / "journal.jsonl").exists()
     assert (program.store / "README.txt").exists()
     assert str(program.store.relative_to(program.home)) in README
-
-
-# --- the house ----------------------------------------------------------------------------------
-
-PACKAGE = SOURCE / "qs_certs"
-HOUSE = (SOURCE / "docs" / "architecture.md").read_text("utf-8")
-ROWS = [re.findall(r"`([\w.]+)`", row) for row in re.findall(r"^\| \d \| ([^|]+) \|", HOUSE, re.M)]
-ENTRANCES = {"", "__main__", "libpq"}
-
-
-def room_of(module: str) -> str:
-    """`knowledge.clients` is part of `knowledge`; the rooms of `libpq` stand alone."""
-    parts = module.split(".")
-    return ".".join(parts[: 2 if parts[0] == "libpq" else 1])
-
-
-def modules() -> dict[str, Path]:
-    found = {}
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(part for part in parts if part != "__init__")] = path
-    return found
-
-
-def imported(path: Path) -> set[str]:
-    """The rooms that a module imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        found |= {room_of(name.removeprefix("qs_certs.")) for name in names if "qs_certs." in name}
-    return found
-
-
-def test_every_room_is_in_the_plan_of_the_house() -> None:
-    planned = [room for row in ROWS for room in row]
-    assert len(planned) == len(set(planned))
-    assert {room_of(module) for module in modules()} - ENTRANCES <= set(planned)
-
-
-@pytest.mark.parametrize("module", sorted(modules().keys() - ENTRANCES))
-def test_a_room_imports_only_from_rows_above_its_own(module: str) -> None:
-    place = {room: number for number, row in enumerate(ROWS) for room in row}
-    room = room_of(module)
-    for other in imported(modules()[module]) & place.keys() - {room}:
-        assert place[other] < place[room], f"{room} imports {other}"
-
-
-def test_an_import_is_seen_wherever_it_stands() -> None:
-    assert {"render", "api", "errors"} <= imported(PACKAGE / "cli.py")

@@ -658,7 +658,7 @@ def test_what_sudo_left_behind_is_found(
 
 
 def _make_roots(path: pathlib.Path, mode: int) -> None:
-    os.chown(path, 0, 0)
+    shutil.chown(path, 0, 0)
     path.chmod(mode)
 
 
