@@ -483,14 +483,14 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
     if said := getattr(error, "message", None):
         error.message = _without_values(said)  # type: ignore[attr-defined]
     message = getattr(error, "format_message", lambda: str(error))()
-    if any(each.endswith("nagios") for each in arguments):  # 2 would be CRITICAL there
+    if {"nagios", "--format=nagios"} & set(arguments):  # 2 would be CRITICAL there
         from qs_certs import render
         from qs_certs.results import Failure
 
         line, code = render.as_nagios(Failure("check", WrongUsage(message)))
         _print(line)
         sys.exit(code)
-    if "--json" in arguments or any(each.endswith("=json") for each in arguments):
+    if {"--json", "json", "--format=json"} & set(arguments):
         from qs_certs import render
         from qs_certs.results import Failure
 

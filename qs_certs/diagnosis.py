@@ -541,6 +541,7 @@ def _without_anchor(
                 person,
             )
         ]
+    own = ("if you trust this root: qs-certs install --from ROOT.pem --sha256 FINGERPRINT",)
     if len(shaken.served) == 1 and subject != issuer and not _inspects(issuer):
         return [
             Finding(
@@ -548,11 +549,10 @@ def _without_anchor(
                 "error",
                 f"{where}: it sends only its own certificate; its issuer {issuer} is neither sent nor "
                 "in the root file",
-                ("its administrator must send the intermediate certificate too",),
+                ("its administrator must send the intermediate certificate too", *own),
                 person,
             )
         ]
-    own = ("if you trust this root: qs-certs install --from ROOT.pem --sha256 FINGERPRINT",)
     if _inspects(issuer) or server.host.endswith(".adobe.io"):
         return [
             Finding(

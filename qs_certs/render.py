@@ -513,7 +513,9 @@ def _server_lines(server: ServerReport, style: Style) -> list[str]:
     for depth, each in enumerate(server.chain):
         branch = "" if depth == 0 else "  " * (depth - 1) + corner + " "
         label = "chain" if depth == 0 else ""
-        lines.append(f"{label:<11}{branch}{visible(each.subject)}  to {_day(each.not_after)}")
+        lines.append(
+            f"{label:<11}{branch}{visible(each.subject) or '(no name)'}  to {_day(each.not_after)}"
+        )
     if server.verify_error is not None:
         lines.append(f"refused    {visible(server.verify_error)}")
     if server.anchor is not None:
