@@ -1,0 +1,50 @@
+"""What a stranger's reading of the program found, and what must stay found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qs_certs import api, catalogue
+from qs_certs.store import Store
+
+OFFLINE_ROOT = catalogue.DEFAULT
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own for libpq's default file and for the store."""
+    for name in ("PGSSLROOTCERT", "QS_CERTS_URL", "SUDO_UID", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("QS_CERTS_STORE", str(tmp_path / "store"))
+    return tmp_path
+
+
+def _died_before_it_wrote(home: Path, target: Path, after: bytes) -> None:
+    """Leave what a run leaves that dies after it has recorded a change and before it makes it."""
+    with Store(home / "store").writing() as session:
+        session.record(
+            command="install",
+            target=str(target),
+            before=target.read_bytes() if target.exists() else None,
+            after=after,
+            added=(),
+            removed=(),
+            mode=None,
+            made_folder=False,
+        )
+
+
+def test_an_open_record_of_a_lost_target_blocks_no_other_target(home: Path) -> None:
+    lost = home / "lost.crt"
+    _died_before_it_wrote(home, lost, b"never written\n")
+    lost.mkdir()
+    report = api.install(offline=True)
+    assert report.status == "changed", report.targets[0].error
+    # The control: the record is still open, and settled as soon as it can be.
+    assert Store(home / "store").changes(str(lost))[0].applied is None
+    lost.rmdir()
+    api.remove()
+    assert Store(home / "store").changes(str(lost)) == ()
