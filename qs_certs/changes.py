@@ -180,11 +180,13 @@ def plan_rollback(
     Raises TargetChanged where the target holds something that no change of ours made, unless
     *force* is given; WrongUsage for an unknown change; StoreTampered for a damaged content.
     """
+    now = None if before is None else digest(before)
+    # An interrupted run's record whose old content still stands is of a change that never happened.
+    history = [each for each in history if each.applied is not None or each.change.before != now]
     if identity is not None and all(entry.change.id != identity for entry in history):
         raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
     if not history:
         return Plan(before, before)
-    now = None if before is None else digest(before)
     undone = next((entry for entry in reversed(history) if entry.change.after == now), None)
     if undone is None and not force:
         expected = content(history[-1].change.after)
