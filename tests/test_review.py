@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from qs_certs import api, catalogue
+from qs_certs import accounts, api, changes
 from qs_certs.store import Store
-
-OFFLINE_ROOT = catalogue.DEFAULT
 
 
 @pytest.fixture
@@ -48,3 +47,27 @@ def test_an_open_record_of_a_lost_target_blocks_no_other_target(home: Path) -> N
     lost.rmdir()
     api.remove()
     assert Store(home / "store").changes(str(lost)) == ()
+
+
+def test_a_change_that_never_happened_is_nothing_to_roll_back(home: Path) -> None:
+    target = home / "root.crt"
+    _died_before_it_wrote(home, target, b"never written\n")
+    assert api.rollback(target=target).status == "unchanged"
+    named = api.rollback(1, target=target).targets[0].error
+    assert named is not None
+    assert named.code == "wrong-usage"
+    # The control: where the new content stands, the change did happen, and is undone.
+    target.write_bytes(b"never written\n")
+    assert api.rollback(target=target).status == "changed"
+    assert not target.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="needs root")
+def test_an_error_of_work_done_for_another_user_keeps_what_it_shows(home: Path) -> None:
+    def work() -> None:
+        raise changes._Drift("changed", why=None, fix=("look",), diff="+somebody\n")
+
+    nobody = accounts.Account("nobody", 65534, 65534, "/")
+    with pytest.raises(changes._Drift) as caught:
+        accounts.run_as(nobody, work)
+    assert (caught.value.diff, caught.value.fix) == ("+somebody\n", ("look",))
