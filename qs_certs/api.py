@@ -25,6 +25,7 @@ from qs_certs.results import (
     ListReport,
     Source,
 )
+from qs_certs.rootfile import quoted
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
@@ -198,13 +199,21 @@ def _about_install(target: Target, *, named: bool, dedicated: bool) -> tuple[Fin
     """What a user should know beside what became of the file."""
     found = [*_about_sudo(target)]
     elsewhere = os.environ.get("PGSSLROOTCERT")
-    if elsewhere and not named and target.account is None:
+    if (
+        elsewhere
+        and not named
+        and target.account is None
+        and os.path.abspath(elsewhere) != os.path.abspath(target.path)  # noqa: PTH100
+    ):
+        fixes = ["unset PGSSLROOTCERT"]
+        if elsewhere != "system":  # no file, but the system's own roots
+            fixes.append(f"qs-certs install --target {quoted(elsewhere)}")
         found.append(
             Finding(
                 "default-overridden",
                 "warning",
                 f"PGSSLROOTCERT points to {elsewhere}, so libpq does not read {target.path} here",
-                ("unset PGSSLROOTCERT", f"qs-certs install --target {elsewhere}"),
+                tuple(fixes),
             )
         )
     if dedicated:

@@ -192,13 +192,13 @@ def install_command(facts: Facts, *roots: str) -> str:
     """The command that puts roots into this very file."""
     words = ["qs-certs", "install", *roots]
     if facts.decided_by != "default" and facts.path is not None:
-        words += ["--target", _quoted(facts.path)]
+        words += ["--target", quoted(facts.path)]
     if facts.state == "unloadable" and _needs_repair(facts):
         words.append("--repair")
     return " ".join(words)
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
     if path and all(each.isalnum() or each in "/._-~:\\" for each in path):
         return path
     return '"' + path + '"'
@@ -459,7 +459,7 @@ def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
                     "misnamed-root-file" if misnamed else "misplaced-root-file",
                     "warning",
                     f"{path} is never read by libpq; it reads {around.root_file}",
-                    (f"qs-certs list --target {_quoted(path)}", "qs-certs install"),
+                    (f"qs-certs list --target {quoted(path)}", "qs-certs install"),
                 )
             )
     if facts.crl_file is not None:
@@ -469,7 +469,7 @@ def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
                 "warning",
                 f"{facts.crl_file} makes libpq check every chain against it: without a current CRL "
                 "of each CA in a chain, a good server is refused",
-                (f"move {_quoted(facts.crl_file)} away if you did not put it there on purpose",),
+                (f"move {quoted(facts.crl_file)} away if you did not put it there on purpose",),
             )
         )
     if facts.client_certificate_error is not None:
@@ -488,7 +488,7 @@ def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
                 "folder-writable-by-others",
                 "warning",
                 f"others can change the files in {around.folder}, and so decide whom you trust",
-                (f"chmod go-w {_quoted(around.folder)}",),
+                (f"chmod go-w {quoted(around.folder)}",),
             )
         )
     return found
@@ -540,7 +540,7 @@ def _about_environment(facts: Facts, around: Surroundings) -> list[Finding]:
                 "warning",
                 f"HOME is {home}, the password database says {around.home}: libpq before 15, "
                 "pgjdbc and Go's pgx look there instead",
-                (f"qs-certs install --target {_quoted(around.home)}/.postgresql/root.crt",),
+                (f"qs-certs install --target {quoted(around.home)}/.postgresql/root.crt",),
             )
         )
     if around.system == "win32":

@@ -71,3 +71,27 @@ def test_an_error_of_work_done_for_another_user_keeps_what_it_shows(home: Path) 
     with pytest.raises(changes._Drift) as caught:
         accounts.run_as(nobody, work)
     assert (caught.value.diff, caught.value.fix) == ("+somebody\n", ("look",))
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "fixes"),
+    [
+        pytest.param("{home}/.postgresql/root.crt", None, id="the same file"),
+        pytest.param("system", ("unset PGSSLROOTCERT",), id="no file at all"),
+        pytest.param(
+            "{home}/my own.crt",
+            ("unset PGSSLROOTCERT", 'qs-certs install --target "{home}/my own.crt"'),
+            id="another file",
+        ),
+    ],
+)
+def test_pgsslrootcert_is_warned_about_where_it_names_another_file(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: str,
+    fixes: tuple[str, ...] | None,
+) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", elsewhere.format(home=home))
+    report = api.install(offline=True, dry_run=True)
+    found = [each.fix for each in report.findings if each.code == "default-overridden"]
+    assert found == ([] if fixes is None else [tuple(fix.format(home=home) for fix in fixes)])
