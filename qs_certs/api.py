@@ -29,6 +29,8 @@ from qs_certs.rootfile import quoted
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
+LONGEST_PATIENCE = 86_400.0
+"""Seconds; the system's own timers end somewhere beyond."""
 
 
 def _stdin() -> bytes:
@@ -148,8 +150,8 @@ def _wanted(
     timeout: float,
     stdin: Callable[[], bytes],
 ) -> tuple[Wanted, ...]:
-    if timeout <= 0:
-        raise WrongUsage("--timeout must be more than 0 seconds")
+    if not 0 < timeout <= LONGEST_PATIENCE:  # nor is NaN
+        raise WrongUsage(f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most")
     if sha256 is not None and origin is None:
         raise WrongUsage(
             "--sha256 pins what --from names", fix=("add --from FILE, --from - or --from URL",)

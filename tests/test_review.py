@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from qs_certs import accounts, api, changes
+from qs_certs.errors import WrongUsage
 from qs_certs.store import Store
 
 
@@ -95,3 +96,9 @@ def test_pgsslrootcert_is_warned_about_where_it_names_another_file(
     report = api.install(offline=True, dry_run=True)
     found = [each.fix for each in report.findings if each.code == "default-overridden"]
     assert found == ([] if fixes is None else [tuple(fix.format(home=home) for fix in fixes)])
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e300, 0.0, -1.0])
+def test_a_timeout_that_no_clock_can_keep_is_wrong_usage(home: Path, timeout: float) -> None:
+    with pytest.raises(WrongUsage, match="--timeout"):
+        api.install(timeout=timeout, dry_run=True)
