@@ -34,6 +34,8 @@ LONGEST_PATIENCE = 86_400.0
 
 
 def _stdin() -> bytes:
+    if sys.stdin is None:  # closed, as by a scheduler
+        raise WrongUsage("standard input is closed, so there is nothing to read")
     return sys.stdin.buffer.read()
 
 

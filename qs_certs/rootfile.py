@@ -199,6 +199,7 @@ def install_command(facts: Facts, *roots: str) -> str:
 
 
 def quoted(path: str) -> str:
+    """*path* as one word of a command line, for a person to paste."""
     if path and all(each.isalnum() or each in "/._-~:\\" for each in path):
         return path
     return '"' + path + '"'

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from qs_certs import accounts, api, changes
+from qs_certs import accounts, api, changes, cli, inspection
 from qs_certs.errors import WrongUsage
 from qs_certs.store import Store
 
@@ -102,3 +105,37 @@ def test_pgsslrootcert_is_warned_about_where_it_names_another_file(
 def test_a_timeout_that_no_clock_can_keep_is_wrong_usage(home: Path, timeout: float) -> None:
     with pytest.raises(WrongUsage, match="--timeout"):
         api.install(timeout=timeout, dry_run=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams with the shell")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        pytest.param("roots >&-", 0, id="nobody reads the answer"),
+        pytest.param("explain <&-", 2, id="nothing can be pasted"),
+        pytest.param("install --dry-run --from - <&-", 2, id="no certificate can be piped"),
+        pytest.param("explain root-missing", 0, id="control"),
+    ],
+)
+def test_a_closed_stream_is_no_bug(home: Path, line: str, code: int) -> None:
+    command = ("sh", "-c", f'exec "$0" -m qs_certs {line}', sys.executable)
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, cwd=root, capture_output=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+
+
+def test_a_bug_under_json_is_one_document_that_holds_no_value(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bug(*given: object, **named: object) -> None:
+        raise KeyError("s3cret")
+
+    monkeypatch.setattr(inspection, "check", bug)
+    monkeypatch.setattr(sys, "argv", ["qs-certs", "check", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert ended.value.code == document["exit_code"] == 70
+    assert document["command"] == "check"
+    assert "s3cret" not in said.out + said.err
