@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qs_certs import accounts, api, changes, cli, inspection
+from qs_certs import accounts, api, changes, cli, inspection, sources
+from qs_certs.catalogue import Root
 from qs_certs.errors import WrongUsage
 from qs_certs.store import Store
 
@@ -139,3 +143,34 @@ def test_a_bug_under_json_is_one_document_that_holds_no_value(
     assert ended.value.code == document["exit_code"] == 70
     assert document["command"] == "check"
     assert "s3cret" not in said.out + said.err
+
+
+def test_without_a_temporary_file_nothing_is_written(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "mkstemp", full)
+        failed = api.install(offline=True)
+    assert failed.exit_code == 6
+    assert not (home / ".postgresql").exists()
+    assert api.install(offline=True).status == "changed"  # the control
+
+
+def test_the_impact_of_nothing_downloads_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[bool] = []
+    real = sources.fetch
+
+    def fetch(root: Root, **named: Any) -> sources.Fetched:
+        fetched.append(True)
+        return real(root, **named)
+
+    monkeypatch.setattr(sources, "fetch", fetch)
+    assert api.install(offline=True, impact=True).status == "changed"
+    assert fetched == [True]  # the control
+    assert api.install(offline=True, impact=True).status == "unchanged"
+    assert fetched == [True]
