@@ -29,9 +29,13 @@ from qs_certs.rootfile import quoted
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
+LONGEST_PATIENCE = 86_400.0
+"""Seconds; the system's own timers end somewhere beyond."""
 
 
 def _stdin() -> bytes:
+    if sys.stdin is None:  # closed, as by a scheduler
+        raise WrongUsage("standard input is closed, so there is nothing to read")
     return sys.stdin.buffer.read()
 
 
@@ -164,8 +168,8 @@ def _wanted(
     timeout: float,
     stdin: Callable[[], bytes],
 ) -> tuple[Wanted, ...]:
-    if timeout <= 0:
-        raise WrongUsage("--timeout must be more than 0 seconds")
+    if not 0 < timeout <= LONGEST_PATIENCE:  # nor is NaN
+        raise WrongUsage(f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most")
     if sha256 is not None and origin is None:
         raise WrongUsage(
             "--sha256 pins what --from names", fix=("add --from FILE, --from - or --from URL",)
@@ -215,13 +219,21 @@ def _about_install(target: Target, *, named: bool, dedicated: bool) -> tuple[Fin
     """What a user should know beside what became of the file."""
     found = [*_about_sudo(target)]
     elsewhere = os.environ.get("PGSSLROOTCERT")
-    if elsewhere and not named and target.account is None:
+    if (
+        elsewhere
+        and not named
+        and target.account is None
+        and os.path.abspath(elsewhere) != os.path.abspath(target.path)  # noqa: PTH100
+    ):
+        fixes = ["unset PGSSLROOTCERT"]
+        if elsewhere != "system":  # no file, but the system's own roots
+            fixes.append(f"qs-certs install --target {quoted(elsewhere)}")
         found.append(
             Finding(
                 "default-overridden",
                 "warning",
                 f"PGSSLROOTCERT points to {elsewhere}, so libpq does not read {target.path} here",
-                ("unset PGSSLROOTCERT", f"qs-certs install --target {elsewhere}"),
+                tuple(fixes),
             )
         )
     if dedicated:

@@ -180,11 +180,13 @@ def plan_rollback(
     Raises TargetChanged where the target holds something that no change of ours made, unless
     *force* is given; WrongUsage for an unknown change; StoreTampered for a damaged content.
     """
+    now = None if before is None else digest(before)
+    # An interrupted run's record whose old content still stands is of a change that never happened.
+    history = [each for each in history if each.applied is not None or each.change.before != now]
     if identity is not None and all(entry.change.id != identity for entry in history):
         raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
     if not history:
         return Plan(before, before)
-    now = None if before is None else digest(before)
     undone = next((entry for entry in reversed(history) if entry.change.after == now), None)
     if undone is None and not force:
         expected = content(history[-1].change.after)
@@ -467,6 +469,11 @@ def preview(target: Target, wanted: Sequence[Wanted], *, replace_all: bool, repa
     """What *target* would hold after `install`; nothing is written."""
     path = os.path.abspath(target.path)  # noqa: PTH100
     before = accounts.run_as(target.account, lambda: files.read(files.resolve(path)))
+    there = _already(
+        target, [each.sha256 for each in wanted], replace_all=replace_all, repair=repair, disk=DISK
+    )
+    if there is not None and there.error is None:  # nothing will be fetched for it either
+        return before or b""
     roots = {each.sha256: each.fetch()[0] for each in wanted}
     if replace_all:
         return plan_replace(before, roots).after or b""
@@ -474,7 +481,7 @@ def preview(target: Target, wanted: Sequence[Wanted], *, replace_all: bool, repa
 
 
 def _already(
-    target: Target, fingerprints: tuple[str, ...], *, replace_all: bool, repair: bool, disk: Disk
+    target: Target, fingerprints: Sequence[str], *, replace_all: bool, repair: bool, disk: Disk
 ) -> TargetResult | None:
     """The result where there is nothing to do or nothing can be done; None where there is work."""
     path = os.path.abspath(target.path)  # noqa: PTH100

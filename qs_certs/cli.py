@@ -5,6 +5,7 @@ Nothing is decided here.  Everything heavy is imported inside the command that n
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -387,6 +388,8 @@ def _schema(command: str, wanted: bool) -> None:
 
 def _pasted() -> str:
     """Standard input, whatever its bytes are; PowerShell pipes UTF-16."""
+    if sys.stdin is None:  # closed, as by a scheduler
+        raise WrongUsage("standard input is closed, so there is nothing to read")
     raw = sys.stdin.buffer.read()
     wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     return raw.decode("utf-16" if wide else "utf-8", "replace")
@@ -438,6 +441,8 @@ def _print(text: str) -> None:
 def _style() -> Style:
     from qs_certs.render import Style
 
+    if sys.stdout is None:  # closed: nobody reads it
+        return Style()
     colour = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     if os.environ.get("NO_COLOR"):
         colour = False
@@ -494,14 +499,17 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
         from qs_certs import render
         from qs_certs.results import Failure
 
-        known = {each.name or each.callback.__name__ for each in app.registered_commands}  # type: ignore[union-attr]
-        command = next((each for each in arguments if each in known), "qs-certs")
-        typer.echo(render.as_json(Failure(command, WrongUsage(message))))
+        typer.echo(render.as_json(Failure(_command(arguments), WrongUsage(message))))
     elif message:
         show = getattr(error, "show", None)
         if callable(show):
             show()
     sys.exit(int(ExitCode.USAGE))
+
+
+def _command(arguments: list[str]) -> str:
+    known = {each.name or each.callback.__name__ for each in app.registered_commands}  # type: ignore[union-attr]
+    return next((each for each in arguments if each in known), "qs-certs")
 
 
 def _without_values(message: str) -> str:
@@ -520,8 +528,16 @@ def _bug(error: Exception) -> NoReturn:
     """Where it happened, without any value: what a message or a variable holds may be secret."""
     import traceback
 
-    typer.echo(f"qs-certs: bug: {type(error).__name__}", err=True)
-    for frame in traceback.extract_tb(error.__traceback__):
-        typer.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
-    typer.echo("qs-certs: hint: please report this with these lines", err=True)
+    from qs_certs import render
+    from qs_certs.results import Failure
+
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        typer.echo(f"qs-certs: bug: {type(error).__name__}", err=True)
+        for frame in traceback.extract_tb(error.__traceback__):
+            typer.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
+        typer.echo("qs-certs: hint: please report this with these lines", err=True)
+    if "--json" in sys.argv:
+        failure = Failure(_command(sys.argv[1:]), QsCertsError(f"a bug: {type(error).__name__}"))
+        with contextlib.suppress(OSError):
+            typer.echo(render.as_json(failure))
     sys.exit(int(ExitCode.BUG))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qs_certs.bundle import NOTHING_FOUND, Bundle, canonical
+from qs_certs.errors import CouldNotWrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +51,30 @@ def load(path: str | os.PathLike[str]) -> Loaded:
 def scratch(data: bytes) -> Iterator[str]:
     """The path of a temporary file that holds *data*: only a file is read as libpq reads it.
 
-    OSError where none can be made.
+    CouldNotWrite where none can be made.
     """
-    handle, path = tempfile.mkstemp(prefix="qs-certs-", suffix=".crt")
+    path = None
     try:
-        # Closed before it is loaded: Windows opens no file twice.
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        try:
+            handle, path = tempfile.mkstemp(prefix="qs-certs-", suffix=".crt")
+            # Closed before it is loaded: Windows opens no file twice.
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise CouldNotWrite(
+                "a temporary file for OpenSSL cannot be written; nothing was changed",
+                why=error.strerror,
+                fix=("free some space, or set TMPDIR to a folder that you can write",),
+            ) from error
         yield path
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108 (pathlib is not needed for one call)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108 (pathlib is not needed for one call)
 
 
 def load_bytes(data: bytes) -> Loaded:
-    """Load *data* as if it were a root file.  OSError where no temporary file can be made."""
+    """Load *data* as if it were a root file.  CouldNotWrite where no temporary file can be made."""
     with scratch(data) as path:
         return load(path)
 

@@ -202,9 +202,12 @@ class Session:
         """Close the record that an interrupted run left open; look at the target, never write it."""
         for entry in self._entries:
             if entry.applied is None:
-                path = files.resolve(entry.change.target, self._disk)
-                files.remove_litter(path, self._disk)
-                found = files.read(path, self._disk)
+                try:
+                    path = files.resolve(entry.change.target, self._disk)
+                    files.remove_litter(path, self._disk)
+                    found = files.read(path, self._disk)
+                except (CouldNotRead, TargetRefused):
+                    continue  # it stays open: one lost target must not block every other
                 sha256 = None if found is None else digest(found)
                 # Neither the old nor the new content: the change may have happened before somebody
                 # else's, so it stays in the history.
