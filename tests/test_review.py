@@ -174,3 +174,23 @@ def test_the_impact_of_nothing_downloads_nothing(
     assert fetched == [True]  # the control
     assert api.install(offline=True, impact=True).status == "unchanged"
     assert fetched == [True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("owner", "code"), [(0, 4), (65534, 0)], ids=["of root", "control"])
+def test_under_sudo_check_sees_what_the_users_libpq_can_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: int, code: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, ".postgresql")
+        file = folder / "root.crt"
+        api.install(offline=True, target=file)
+        file.chmod(0o600)
+        os.chown(file, owner, owner)
+        for each in (folder, folder.parent):
+            os.chown(each, 65534, 65534)
+        account = accounts.Account("nobody", 65534, 65534, name)
+        monkeypatch.setattr(accounts, "behind_sudo", lambda: account if os.geteuid() == 0 else None)
+        report = inspection.check()
+    assert report.exit_code == code
+    assert "sudo-target" in {each.code for each in report.findings}
