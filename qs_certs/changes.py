@@ -294,6 +294,13 @@ def change(
         return TargetResult(path, target.user, "failed", diff=error.diff, error=error)
     except QsCertsError as error:
         return TargetResult(path, target.user, "failed", error=error)
+    except OSError as error:  # before anything is recorded: no temporary file for OpenSSL
+        failed = CouldNotWrite(
+            f"{path} cannot be judged; nothing was changed",
+            why=files.reason(error),
+            fix=("free some space, or set TMPDIR to a folder that you can write",),
+        )
+        return TargetResult(path, target.user, "failed", error=failed)
     used = source if result.added and result.status in ("changed", "would-change") else None
     return replace(result, user=target.user, source=used)
 
