@@ -197,3 +197,15 @@ def test_under_sudo_check_sees_what_the_users_libpq_can_read(
         report = inspection.check()
     assert report.exit_code == code
     assert "sudo-target" in {each.code for each in report.findings}
+
+
+def test_what_to_do_next_names_the_file_that_was_worked_on(home: Path) -> None:
+    default, other = home / ".postgresql" / "root.crt", home / "my own.crt"
+    for target, options in ((other, f' --target "{other}"'), (default, "")):
+        api.install(offline=True, target=target)
+        target.write_bytes(target.read_bytes() + b"# somebody else's\n")
+        error = api.rollback(target=target).targets[0].error
+        assert error is not None
+        assert f"qs-certs rollback --force{options}" in [
+            fix.partition("   #")[0] for fix in error.fix
+        ]
