@@ -295,13 +295,6 @@ def change(
         error.fix = tuple(_for_this_file(each, path, target.account) for each in error.fix)
         shown = error.diff if isinstance(error, _Drift) else ""
         return TargetResult(path, target.user, "failed", diff=shown, error=error)
-    except OSError as error:  # before anything is recorded: no temporary file for OpenSSL
-        failed = CouldNotWrite(
-            f"{path} cannot be judged; nothing was changed",
-            why=files.reason(error),
-            fix=("free some space, or set TMPDIR to a folder that you can write",),
-        )
-        return TargetResult(path, target.user, "failed", error=failed)
     used = source if result.added and result.status in ("changed", "would-change") else None
     return replace(result, user=target.user, source=used)
 

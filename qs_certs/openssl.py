@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import dataclass, field
 
 from qs_certs.bundle import NOTHING_FOUND, Bundle, canonical
+from qs_certs.errors import CouldNotWrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,29 @@ def load(path: str | os.PathLike[str]) -> Loaded:
 
 
 def load_bytes(data: bytes) -> Loaded:
-    """Load *data* as if it were a root file.  OSError where no temporary file can be made."""
-    handle, path = tempfile.mkstemp(prefix="qs-certs-", suffix=".crt")
+    """Load *data* as if it were a root file.  CouldNotWrite where no temporary file can be made."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="qs-certs-", suffix=".crt")
+    except OSError as error:
+        raise _no_temporary_file(error) from error
     try:
         # Closed before it is loaded: Windows opens no file twice.
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         return load(path)
+    except OSError as error:
+        raise _no_temporary_file(error) from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)  # noqa: PTH108 (pathlib is not needed for one call)
+
+
+def _no_temporary_file(error: OSError) -> CouldNotWrite:
+    return CouldNotWrite(
+        "a temporary file for OpenSSL cannot be written; nothing was changed",
+        why=error.strerror,
+        fix=("free some space, or set TMPDIR to a folder that you can write",),
+    )
 
 
 def acceptable(der: bytes) -> bool:
