@@ -26,6 +26,7 @@ from qs_certs.errors import (
 )
 from qs_certs.files import DISK, Disk
 from qs_certs.results import ChangeReport, Finding, Source, TargetResult
+from qs_certs.rootfile import quoted
 from qs_certs.store import Entry, Session, Store, digest
 
 ATTEMPTS = 3
@@ -290,12 +291,23 @@ def change(
         result = accounts.run_as(
             target.account, lambda: _change(path, command, judge, dry_run=dry_run, disk=disk)
         )
-    except _Drift as error:
-        return TargetResult(path, target.user, "failed", diff=error.diff, error=error)
     except QsCertsError as error:
-        return TargetResult(path, target.user, "failed", error=error)
+        error.fix = tuple(_for_this_file(each, path, target.account) for each in error.fix)
+        shown = error.diff if isinstance(error, _Drift) else ""
+        return TargetResult(path, target.user, "failed", diff=shown, error=error)
     used = source if result.added and result.status in ("changed", "would-change") else None
     return replace(result, user=target.user, source=used)
+
+
+def _for_this_file(fix: str, path: str, account: Account | None) -> str:
+    """A command of ours for the very file *path*: as it stands, it would change the default one."""
+    words, comment, why = fix.partition("   #")
+    if account is not None or not words.startswith("qs-certs ") or "--dedicated" in words:
+        return fix
+    default = accounts.surroundings().root_file
+    if default is not None and os.path.abspath(default) == path:  # noqa: PTH100
+        return fix
+    return f"{words} --target {quoted(path)}{comment}{why}"
 
 
 def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk) -> TargetResult:

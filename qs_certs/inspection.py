@@ -6,11 +6,14 @@ every connection, loads no more than it needs.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from qs_certs import accounts, rootfile
+from qs_certs.accounts import Account
 from qs_certs.errors import ExitCode, WrongUsage
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.outcomes import SSLMODES
@@ -61,6 +64,21 @@ def check(
     named = any(each is not None for each in (conninfo, host, port, service))
     if all_servers and named:
         raise WrongUsage("--all checks every known server: leave out the one that is named")
+    account = accounts.behind_sudo()
+    if account is not None and target is None:
+        again = functools.partial(
+            check,
+            conninfo,
+            host=host,
+            port=port,
+            service=service,
+            all_servers=all_servers,
+            sslmode=sslmode,
+            timeout=timeout,
+            warn_days=warn_days,
+            strict=strict,
+        )
+        return _behind_sudo(account, again)
     around = surroundings()
     file = None if target is None else str(target)
     now = datetime.now(timezone.utc)
@@ -91,6 +109,21 @@ def check(
         problems=problems,
         every=all_servers,
     )
+
+
+def _behind_sudo(account: Account, again: Callable[[], CheckReport]) -> CheckReport:
+    """The check with the rights of the user who called sudo: root reads what their libpq cannot."""
+    # All that the child needs, while we can still read it.
+    import encodings.idna  # noqa: F401 - for the names of servers
+
+    import cryptography.x509  # noqa: F401
+
+    from qs_certs import diagnosis, servers, sources  # noqa: F401
+
+    report = accounts.run_as(account, again)
+    message = f"under sudo: this is what {account.name}, who called it, has"
+    said = Finding("sudo-target", "ok", message)
+    return dataclasses.replace(report, findings=(*report.findings, said))
 
 
 def _without_server(around: Surroundings, file: str | None) -> tuple[Facts, list[Finding]]:

@@ -70,8 +70,10 @@ def test_a_change_that_never_happened_is_nothing_to_roll_back(home: Path) -> Non
     assert not target.exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="needs root")
 def test_an_error_of_work_done_for_another_user_keeps_what_it_shows(home: Path) -> None:
+    if sys.platform == "win32" or os.geteuid() != 0:
+        pytest.skip("only root works for another user")
+
     def work() -> None:
         raise changes._Drift("changed", why=None, fix=("look",), diff="+somebody\n")
 
@@ -174,3 +176,36 @@ def test_the_impact_of_nothing_downloads_nothing(
     assert fetched == [True]  # the control
     assert api.install(offline=True, impact=True).status == "unchanged"
     assert fetched == [True]
+
+
+@pytest.mark.parametrize(("owner", "code"), [(0, 4), (65534, 0)], ids=["of root", "control"])
+def test_under_sudo_check_sees_what_the_users_libpq_can_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: int, code: int
+) -> None:
+    if sys.platform == "win32" or os.geteuid() != 0:
+        pytest.skip("only root works for another user")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, ".postgresql")
+        file = folder / "root.crt"
+        api.install(offline=True, target=file)
+        file.chmod(0o600)
+        os.chown(file, owner, owner)
+        for each in (folder, folder.parent):
+            os.chown(each, 65534, 65534)
+        account = accounts.Account("nobody", 65534, 65534, name)
+        monkeypatch.setattr(accounts, "behind_sudo", lambda: account if os.geteuid() == 0 else None)
+        report = inspection.check()
+    assert report.exit_code == code
+    assert "sudo-target" in {each.code for each in report.findings}
+
+
+def test_what_to_do_next_names_the_file_that_was_worked_on(home: Path) -> None:
+    default, other = home / ".postgresql" / "root.crt", home / "my own.crt"
+    for target, options in ((other, f' --target "{other}"'), (default, "")):
+        api.install(offline=True, target=target)
+        target.write_bytes(target.read_bytes() + b"# somebody else's\n")
+        error = api.rollback(target=target).targets[0].error
+        assert error is not None
+        assert f"qs-certs rollback --force{options}" in [
+            fix.partition("   #")[0] for fix in error.fix
+        ]
