@@ -180,11 +180,15 @@ def plan_rollback(
     Raises TargetChanged where the target holds something that no change of ours made, unless
     *force* is given; WrongUsage for an unknown change; StoreTampered for a damaged content.
     """
+    now = None if before is None else digest(before)
+    # An interrupted change that never got as far as the target.
+    history = [
+        entry for entry in history if entry.applied is not None or entry.change.before != now
+    ]
     if identity is not None and all(entry.change.id != identity for entry in history):
         raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
     if not history:
         return Plan(before, before)
-    now = None if before is None else digest(before)
     undone = next((entry for entry in reversed(history) if entry.change.after == now), None)
     if undone is None and not force:
         expected = content(history[-1].change.after)
