@@ -93,7 +93,7 @@ def test_reading_makes_nothing(store: Store, target: Path) -> None:
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def test_no_flipped_bit_of_the_journal_goes_unseen(store: Store, target: Path) -> None:
+def test_no_flipped_byte_of_the_journal_goes_unseen(store: Store, target: Path) -> None:
     change(store, target, None, b"one")
     change(store, target, b"one", b"two")
     whole = journal(store).read_bytes()
@@ -102,20 +102,19 @@ def test_no_flipped_bit_of_the_journal_goes_unseen(store: Store, target: Path) -
     last = whole.rindex(b"\n", 0, -1) + 1
     torn = 0
     for place in range(len(whole)):
-        for bit in (0, 3, 6):
-            damaged = bytearray(whole)
-            damaged[place] ^= 1 << bit
-            journal(store).write_bytes(damaged)
-            try:
-                found = store.changes(str(target))
-            except StoreTampered:
-                continue
-            # Only the last line can pass for one whose write never finished, and then its
-            # record is missing: never another one in its place.
-            assert place >= last, (place, bit)
-            assert [entry.change for entry in found] == [entry.change for entry in told]
-            assert found[-1].applied is None
-            torn += 1
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        journal(store).write_bytes(damaged)
+        try:
+            found = store.changes(str(target))
+        except StoreTampered:
+            continue
+        # Only the last line can pass for one whose write never finished, and then its
+        # record is missing: never another one in its place.
+        assert place >= last, place
+        assert [entry.change for entry in found] == [entry.change for entry in told]
+        assert found[-1].applied is None
+        torn += 1
     assert lines == 4
     assert torn > 0
 
