@@ -135,12 +135,16 @@ class _Raised:
     """An error's parts: an exception with keyword arguments does not pickle by itself."""
 
     kind: type[QsCertsError]
-    state: dict[str, object]
+    message: str
+    why: str | None
+    fix: tuple[str, ...]
+    attributes: dict[str, object]
+    """What a kind holds beside these, as the difference that a rollback would undo."""
 
     def error(self) -> QsCertsError:
-        error = self.kind.__new__(self.kind, self.state["message"])
-        error.__dict__.update(self.state)
-        return error
+        raised = self.kind(self.message, why=self.why, fix=self.fix)
+        vars(raised).update(self.attributes)
+        return raised
 
 
 def _work_in_child(account: Account, work: Callable[[], object], pipe: int) -> None:
@@ -151,15 +155,14 @@ def _work_in_child(account: Account, work: Callable[[], object], pipe: int) -> N
         _become(account)
         outcome = _Returned(work())
     except QsCertsError as error:
-        outcome = _Raised(type(error), error.__dict__)
+        outcome = _Raised(type(error), error.message, error.why, error.fix, vars(error))
     except BaseException as error:  # noqa: BLE001 - the parent reports it
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next
         where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
         why = f"{type(error).__name__} in {where}"
-        failed = CouldNotWrite(f"the work for user {account.name} failed", why=why)
-        outcome = _Raised(CouldNotWrite, failed.__dict__)
+        outcome = _Raised(CouldNotWrite, f"the work for user {account.name} failed", why, (), {})
         status = 1
     with os.fdopen(pipe, "wb") as out:
         out.write(pickle.dumps(outcome))

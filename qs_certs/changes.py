@@ -181,10 +181,8 @@ def plan_rollback(
     *force* is given; WrongUsage for an unknown change; StoreTampered for a damaged content.
     """
     now = None if before is None else digest(before)
-    # An interrupted change that never got as far as the target.
-    history = [
-        entry for entry in history if entry.applied is not None or entry.change.before != now
-    ]
+    # An interrupted run's record whose old content still stands is of a change that never happened.
+    history = [each for each in history if each.applied is not None or each.change.before != now]
     if identity is not None and all(entry.change.id != identity for entry in history):
         raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
     if not history:
