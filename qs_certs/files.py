@@ -215,11 +215,12 @@ def read(path: str, disk: Disk = DISK) -> bytes | None:
             fix=(f"look at its owner and rights, and at those of its folder: ls -la {path}",),
         ) from error
     try:
-        return _read_regular(path, fd, disk)
+        try:
+            return _read_regular(path, fd, disk)
+        finally:
+            disk.close(fd)
     except OSError as error:
         raise CouldNotRead(f"cannot read {path}", why=reason(error)) from error
-    finally:
-        disk.close(fd)
 
 
 def _read_regular(path: str, fd: int, disk: Disk) -> bytes:
@@ -259,6 +260,7 @@ def make_folder(path: str, disk: Disk = DISK) -> bool:
         make_folder(parent, disk)
     try:
         disk.mkdir(path, NEW_FOLDER_MODE)
+        sync_folder(parent or ".", disk)
     except FileExistsError:
         if os.path.isdir(path):  # somebody else made it at the same moment
             return False
@@ -271,7 +273,6 @@ def make_folder(path: str, disk: Disk = DISK) -> bool:
         raise CouldNotWrite(
             f"cannot make the folder {path}", why=reason(error), fix=_fix_of(error, path)
         ) from error
-    sync_folder(parent or ".", disk)
     return True
 
 
@@ -380,12 +381,7 @@ def replace(
             _rename(temporary, path, data, disk)
             swapped = True
             sync_folder(os.path.dirname(path) or ".", disk)
-            if read(path, disk) != data:
-                raise ChangedUnconfirmed(
-                    f"{path} was replaced, but reading it back gave something else",
-                    why="another program wrote it in the same moment, or the disk is failing",
-                    fix=("qs-certs check", "qs-certs history"),
-                )
+            _read_back(path, data, disk)
     except OSError as error:
         if swapped:
             raise _unconfirmed(path, error) from error
@@ -398,6 +394,21 @@ def replace(
         if not swapped:
             with contextlib.suppress(OSError):
                 disk.unlink(temporary)
+
+
+def _read_back(path: str, data: bytes, disk: Disk) -> None:
+    """Raise ChangedUnconfirmed where *path* cannot be seen to hold *data* after the swap."""
+    why = "another program wrote it in the same moment, or the disk is failing"
+    try:
+        if read(path, disk) == data:
+            return
+    except (CouldNotRead, TargetRefused) as error:
+        why = error.why or error.message
+    raise ChangedUnconfirmed(
+        f"{path} was replaced, but reading it back did not give the new content",
+        why=why,
+        fix=("qs-certs check", "qs-certs history"),
+    )
 
 
 def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
@@ -572,4 +583,5 @@ def locked(path: str, *, timeout: float, disk: Disk = DISK) -> Iterator[None]:
         )
         yield
     finally:
-        disk.close(fd)
+        with contextlib.suppress(OSError):  # the lock is free all the same
+            disk.close(fd)

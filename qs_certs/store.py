@@ -199,19 +199,28 @@ class Session:
         self._disk = disk
 
     def settle(self) -> None:
-        """Close the record that an interrupted run left open; look at the target, never write it."""
+        """Close the record that an interrupted run left open; look at the target, never write it.
+
+        A target that cannot be looked at now leaves its record open: other targets can go on.
+        """
         for entry in self._entries:
-            if entry.applied is None:
-                try:
-                    path = files.resolve(entry.change.target, self._disk)
-                    files.remove_litter(path, self._disk)
-                    found = files.read(path, self._disk)
-                except (CouldNotRead, TargetRefused):
-                    continue  # it stays open: one lost target must not block every other
-                sha256 = None if found is None else digest(found)
-                # Neither the old nor the new content: the change may have happened before somebody
-                # else's, so it stays in the history.
-                self._close(entry, happened=sha256 != entry.change.before)
+            if entry.applied is not None:
+                continue
+            try:
+                path = files.resolve(entry.change.target, self._disk)
+                files.remove_litter(path, self._disk)
+                found = files.read(path, self._disk)
+            except (CouldNotRead, TargetRefused):
+                continue
+            sha256 = None if found is None else digest(found)
+            if sha256 != entry.change.before:
+                # Neither the old nor the new content: the change may have happened before
+                # somebody else's, so it stays in the history.
+                self.done(entry)
+                continue
+            if entry.made_folder:
+                files.remove_folder_if_empty(os.path.dirname(path), self._disk)
+            self.void(entry)
 
     def record(
         self,
@@ -313,7 +322,7 @@ def _parse(raw: bytes, path: str) -> _Journal:
     for number, line in enumerate(lines[:-1], start=1):
         body, _, checksum = line.rpartition(b" ")
         if digest(body) != checksum.decode("ascii", "replace"):
-            if number == len(lines) - 1:
+            if number == len(lines) - 1 and body.count(b'"prev": ') <= 1:
                 break  # written out of order by a dying disk cache: also torn
             raise _tampered(path, number, "its checksum is wrong")
         try:

@@ -1,0 +1,219 @@
+"""Plans: from bytes and history to what would be written.  The stories hold the whole commands."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qs_certs
+from qs_certs import catalogue, changes
+from qs_certs.changes import plan_install, plan_remove, plan_replace, plan_rollback
+from qs_certs.errors import TargetChanged, TargetDamaged, WrongUsage
+from qs_certs.results import Change
+from qs_certs.store import Entry, digest
+from tests.conftest import Pki
+
+G2 = catalogue.ROOTS[catalogue.DEFAULT]
+EMBEDDED = (Path(qs_certs.__file__).parent / "roots" / f"{G2.name}.pem").read_bytes()
+
+
+def wanted() -> dict[str, bytes]:
+    from qs_certs import sources
+
+    return {G2.sha256: sources.embedded(G2)}
+
+
+# --- install, replace, remove ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(None, EMBEDDED, id="absent"),
+        pytest.param(b"", EMBEDDED, id="empty"),
+        pytest.param(b"# mine\n", b"# mine\n" + EMBEDDED, id="comment"),
+        pytest.param(b"# mine", b"# mine\n" + EMBEDDED, id="no final newline"),
+        pytest.param(EMBEDDED, EMBEDDED, id="there"),
+        pytest.param(EMBEDDED.replace(b"\n", b"\r\n"), None, id="there with CRLF"),
+    ],
+)
+def test_install_adds_the_root_at_the_end(before: bytes | None, after: bytes | None) -> None:
+    plan = plan_install(before, wanted(), "root.crt", repair=False)
+    assert plan.after == (before if after is None else after)
+    assert plan.changes == (plan.after != before)
+    assert plan.added == ((G2.name,) if plan.changes else ())
+
+
+def test_install_refuses_what_it_would_have_to_drop(pki: Pki) -> None:
+    damaged = pki.other.certificate.pem + b"-----BEGIN CERTIFICATE-----\nAA\n"
+    line = pki.other.certificate.pem.count(b"\n") + 1
+    with pytest.raises(TargetDamaged, match=f"root.crt is damaged at line {line}, block 2"):
+        plan_install(damaged, wanted(), "root.crt", repair=False)
+    plan = plan_install(damaged, wanted(), "root.crt", repair=True)
+    assert plan.repaired
+    assert changes.holds(plan.after, [G2.sha256, pki.other.certificate.sha256])
+
+
+def test_install_notices_a_certificate_that_only_openssl_refuses(pki: Pki) -> None:
+    from qs_certs.bundle import canonical, parse
+
+    der = pki.other.certificate.der
+    # An object identifier may not begin with 0x80 (X.690 §8.19.2).
+    broken = canonical(der.replace(b"\x06\x07\x2a", b"\x06\x07\x80", 1))
+    assert broken != canonical(der)
+    assert parse(broken).problem is None  # the PEM layer sees nothing
+    with pytest.raises(TargetDamaged, match="block 1"):
+        plan_install(broken, wanted(), "root.crt", repair=False)
+    plan = plan_install(broken, wanted(), "root.crt", repair=True)
+    assert plan.after is not None
+    assert plan.after.endswith(EMBEDDED)
+    assert parse(plan.after).fingerprints == {G2.sha256}
+
+
+def test_replace_leaves_exactly_the_roots(pki: Pki) -> None:
+    old = pki.other.certificate
+    plan = plan_replace(old.pem, wanted())
+    assert (plan.after, plan.added, plan.removed) == (EMBEDDED, (G2.name,), (old.sha256,))
+    assert not plan_replace(b"# a comment\n" + EMBEDDED, wanted()).changes
+    assert not plan_replace(EMBEDDED + EMBEDDED, wanted()).changes  # a copy adds no trust
+    assert plan_replace(None, wanted()).after == EMBEDDED
+
+
+def test_remove_of_the_last_certificate_removes_the_file() -> None:
+    plan = plan_remove(EMBEDDED, [G2.sha256], None)
+    assert (plan.after, plan.removed, plan.remove_folder) == (None, (G2.name,), True)
+    assert plan_remove(EMBEDDED, [G2.sha256], b"").after == b""  # it was empty before us
+    assert plan_remove(b"# mine\n" + EMBEDDED, [G2.sha256], None).after == b"# mine\n"
+    assert not plan_remove(None, [G2.sha256], None).changes
+    assert not plan_remove(b"# mine\n", [G2.sha256], None).changes
+
+
+# --- rollback -------------------------------------------------------------------------------------
+
+
+def entry(
+    identity: int, before: bytes | None, after: bytes | None, *, applied: bool | None = True
+) -> Entry:
+    change = Change(
+        identity,
+        datetime(2026, 1, 1, tzinfo=timezone.utc),
+        "install",
+        "root.crt",
+        None if before is None else digest(before),
+        None if after is None else digest(after),
+    )
+    return Entry(change, applied, None, made_folder=before is None)
+
+
+CONTENTS = {digest(content): content for content in (b"a", b"b", b"c")}
+
+
+def rollback(
+    before: bytes | None, history: list[Entry], identity: int | None = None, *, force: bool = False
+) -> bytes | None:
+    return plan_rollback(
+        before,
+        history,
+        lambda sha256: None if sha256 is None else CONTENTS[sha256],
+        "root.crt",
+        identity=identity,
+        force=force,
+    ).after
+
+
+ONE_TWO_THREE = [entry(1, None, b"a"), entry(2, b"a", b"b"), entry(3, b"b", b"c")]
+
+
+@pytest.mark.parametrize(
+    ("before", "history", "identity", "after"),
+    [
+        pytest.param(b"x", [], None, b"x", id="no history"),
+        pytest.param(b"c", ONE_TWO_THREE, None, b"b", id="the last change"),
+        pytest.param(b"c", ONE_TWO_THREE, 2, b"a", id="an older one"),
+        pytest.param(b"c", ONE_TWO_THREE, 1, None, id="all"),
+        pytest.param(b"b", ONE_TWO_THREE, None, b"a", id="somebody undid the last one by hand"),
+        pytest.param(
+            b"b", [*ONE_TWO_THREE, entry(4, b"c", b"b")], None, b"c", id="undoing an undo"
+        ),
+        pytest.param(
+            b"a", [entry(1, b"a", b"b", applied=None)], None, b"a", id="it never happened"
+        ),
+        pytest.param(b"b", [entry(1, b"a", b"b", applied=None)], None, b"a", id="it did happen"),
+    ],
+)
+def test_rollback_undoes_the_newest_change_whose_result_is_there(
+    before: bytes | None, history: list[Entry], identity: int | None, after: bytes | None
+) -> None:
+    assert rollback(before, history, identity) == after
+
+
+@pytest.mark.parametrize("before", [b"x", None], ids=["changed", "deleted"])
+def test_rollback_refuses_to_undo_what_others_did(before: bytes | None) -> None:
+    history = ONE_TWO_THREE[1:]
+    with pytest.raises(TargetChanged) as caught:
+        rollback(before, history)
+    assert "-c" in getattr(caught.value, "diff", "")
+    assert rollback(before, history, force=True) == b"b"
+    assert rollback(before, history, 2, force=True) == b"a"
+
+
+@pytest.mark.parametrize("identity", [0, 4, 99])
+def test_rollback_knows_only_its_own_changes(identity: int) -> None:
+    with pytest.raises(WrongUsage, match=f"no change {identity} "):
+        rollback(b"c", ONE_TWO_THREE, identity)
+    never = entry(4, b"c", b"a", applied=None)
+    with pytest.raises(WrongUsage):
+        rollback(b"c", [*ONE_TWO_THREE, never], 4)
+
+
+# --- diffs ----------------------------------------------------------------------------------------
+
+lines = st.lists(st.sampled_from(["a", "b", "c", "-", "+", "@@ -1 +1 @@"]), max_size=30)
+
+
+@settings(max_examples=25, deadline=None)
+@given(old=lines, new=lines, ends=st.tuples(st.booleans(), st.booleans()))
+def test_a_diff_is_what_patch_needs(
+    tmp_path_factory: pytest.TempPathFactory,
+    old: list[str],
+    new: list[str],
+    ends: tuple[bool, bool],
+) -> None:
+    before, after = (
+        ("\n".join(each) + ("\n" if end and each else "")).encode()
+        for each, end in zip((old, new), ends, strict=True)
+    )
+    diff = changes.diff(before, after, "root.crt")
+    assert (diff == "") == (before == after)
+    if not diff:
+        return
+    path = tmp_path_factory.mktemp("patch") / "root.crt"
+    path.write_bytes(before)
+    try:
+        done = subprocess.run(
+            ["patch", "-s", "-E", "--posix", path],
+            input=diff.encode(),
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("needs patch(1)")
+    assert done.returncode == 0, (diff, done.stdout)
+    assert (path.read_bytes() if path.exists() else b"") == after
+
+
+def test_a_diff_costs_nothing_for_what_is_the_same() -> None:
+    old = b"".join(b"line %d\n" % number for number in range(200_000))
+    diff = changes.diff(old, old + b"new\n", "root.crt")
+    assert diff.splitlines()[2:] == [
+        "@@ -199998,3 +199998,4 @@",
+        " line 199997",
+        " line 199998",
+        " line 199999",
+        "+new",
+    ]
