@@ -426,7 +426,15 @@ def _explained_lines(explained: Explained, style: Style) -> list[str]:
 
 
 def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
-    return textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=others)
+    """Within 80 columns; a word such as verify-full or a path stays whole, to be copied."""
+    return textwrap.wrap(
+        text,
+        80,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _clients_lines(report: ClientsReport) -> list[str]:
@@ -438,7 +446,10 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             modes = ", ".join(each.sslmodes)
             matters = f"reads the root file in {modes}" if each.root_file_matters else "ignores it"
             lines += textwrap.wrap(
-                f"{each.slug:<{width}}  {matters}", 100, subsequent_indent=" " * (width + 2)
+                f"{each.slug:<{width}}  {matters}",
+                100,
+                subsequent_indent=" " * (width + 2),
+                break_on_hyphens=False,
             )
         return lines
     for each in report.clients:
