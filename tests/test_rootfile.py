@@ -6,7 +6,6 @@ The commands that a finding names are run as they stand.
 from __future__ import annotations
 
 import os
-import pathlib
 import shlex
 import shutil
 import sys
@@ -612,7 +611,7 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     try:
         write(home / ".postgresql" / "root.crt")
         for path in (home, home / ".postgresql", home / ".postgresql" / "root.crt"):
-            os.chown(path, NOBODY, NOBODY)
+            shutil.chown(path, NOBODY, NOBODY)
         monkeypatch.setattr(accounts, "password_database_home", lambda: str(home))
         monkeypatch.setenv("HOME", str(home))
         for name in ("PGSSLROOTCERT", "PGSERVICE"):
@@ -657,8 +656,8 @@ def test_what_sudo_left_behind_is_found(
     assert report.root_file.loads is (True if exit_code == 0 else None)
 
 
-def _make_roots(path: pathlib.Path, mode: int) -> None:
-    os.chown(path, 0, 0)
+def _make_roots(path: Path, mode: int) -> None:
+    shutil.chown(path, 0, 0)
     path.chmod(mode)
 
 
