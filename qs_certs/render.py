@@ -426,14 +426,9 @@ def _explained_lines(explained: Explained, style: Style) -> list[str]:
 
 
 def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
-    """Within 80 columns; a word such as verify-full or a path stays whole, to be copied."""
+    # Not at hyphens: a command or an option must stay in one piece.
     return textwrap.wrap(
-        text,
-        80,
-        initial_indent=first,
-        subsequent_indent=others,
-        break_on_hyphens=False,
-        break_long_words=False,
+        text, 80, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
     )
 
 

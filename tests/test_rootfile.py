@@ -6,6 +6,7 @@ The commands that a finding names are run as they stand.
 from __future__ import annotations
 
 import os
+import pathlib
 import shlex
 import shutil
 import sys
@@ -656,7 +657,7 @@ def test_what_sudo_left_behind_is_found(
     assert report.root_file.loads is (True if exit_code == 0 else None)
 
 
-def _make_roots(path: Path, mode: int) -> None:
+def _make_roots(path: pathlib.Path, mode: int) -> None:
     shutil.chown(path, 0, 0)
     path.chmod(mode)
 
