@@ -449,7 +449,10 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             modes = ", ".join(each.sslmodes)
             matters = f"reads the root file in {modes}" if each.root_file_matters else "ignores it"
             lines += textwrap.wrap(
-                f"{each.slug:<{width}}  {matters}", 100, subsequent_indent=" " * (width + 2)
+                f"{each.slug:<{width}}  {matters}",
+                100,
+                subsequent_indent=" " * (width + 2),
+                break_on_hyphens=False,
             )
         return lines
     for each in report.clients:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -410,7 +411,9 @@ def test_nothing_that_a_server_says_acts_on_a_terminal(program: Program) -> None
 def test_no_byte_of_a_server_reaches_the_terminal(program: Program, reply: bytes) -> None:
     with serving(answering(reply)) as server:
         for form in ("text", "json", "nagios", "intune"):
-            done = program("check", f"localhost:{server.port}", "--timeout", "1", "--format", form)
+            done = program(
+                "check", f"localhost:{server.port}", "--timeout", "0.3", "--format", form
+            )
             assert done.code in (2, 3, 4)
             assert harmful(done.out + done.err) == []
             assert "owned" not in done.out + done.err
@@ -428,11 +431,15 @@ def test_a_name_beyond_the_terminals_encoding_is_no_bug(program: Program) -> Non
 # --- JSON and text --------------------------------------------------------------------------------
 
 
-def problems(command: str, document: object) -> list[str]:
+@cache
+def validator(command: str) -> jsonschema.Draft202012Validator:
     schema = json.loads((SCHEMAS / f"{command}.json").read_text("utf-8"))
-    validator = jsonschema.Draft202012Validator(schema)
-    validator.check_schema(schema)
-    return [error.message for error in validator.iter_errors(document)]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def problems(command: str, document: object) -> list[str]:
+    return [error.message for error in validator(command).iter_errors(document)]
 
 
 def leaves(value: object) -> Iterator[str]:

@@ -379,16 +379,17 @@ def test_a_stray_client_certificate_fails_a_good_server(
 
 
 def test_sslcrldir_replaces_root_crl(program: Program, world: World, psql: Psql) -> None:
-    crl("root")(world)
     full = world.conninfo + " sslmode=verify-full"
-    assert program(*CHECK, full).code == 3
+    crl("root", "issuing")(world)
+    assert program(*CHECK, full).code == 0
     empty = world.home / "crls"
     empty.mkdir()
     hidden = f"{full} sslcrldir={empty}"
-    done = program(*CHECK, hidden)
-    theirs = psql.connect(hidden, world.home)
-    assert (done.code == 0) is (theirs.outcome == "encrypted")
-    # A revocation list that is named instead decides.
+    assert program(*CHECK, hidden).code == 3
+    assert psql.connect(hidden, world.home).outcome == "fails"
+    # A list that is named decides, too, whatever root.crl holds.
+    crl("root")(world)
+    assert program(*CHECK, full).code == 3
     lists = world.home / "all.crl"
     lists.write_bytes(world.pki.root.crl() + world.pki.issuing.crl())
     named = f"{full} sslcrl={lists}"

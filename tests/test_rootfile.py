@@ -612,7 +612,7 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     try:
         write(home / ".postgresql" / "root.crt")
         for path in (home, home / ".postgresql", home / ".postgresql" / "root.crt"):
-            os.chown(path, NOBODY, NOBODY)
+            shutil.chown(path, NOBODY, NOBODY)
         monkeypatch.setattr(accounts, "password_database_home", lambda: str(home))
         monkeypatch.setenv("HOME", str(home))
         for name in ("PGSSLROOTCERT", "PGSERVICE"):
