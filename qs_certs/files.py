@@ -373,12 +373,7 @@ def replace(
             _rename(temporary, path, data, disk)
             swapped = True
             sync_folder(os.path.dirname(path) or ".", disk)
-            if read(path, disk) != data:
-                raise ChangedUnconfirmed(
-                    f"{path} was replaced, but reading it back gave something else",
-                    why="another program wrote it in the same moment, or the disk is failing",
-                    fix=("qs-certs check", "qs-certs history"),
-                )
+            _read_back(path, data, disk)
     except OSError as error:
         if swapped:
             raise _unconfirmed(path, error) from error
@@ -391,6 +386,20 @@ def replace(
         if not swapped:
             with contextlib.suppress(OSError):
                 disk.unlink(temporary)
+
+
+def _read_back(path: str, data: bytes, disk: Disk) -> None:
+    """Raise ChangedUnconfirmed where *path* does not hold *data*, or cannot be read any more."""
+    try:
+        why = None if read(path, disk) == data else "it gave something else"
+    except (CouldNotRead, TargetRefused) as error:
+        why = error.why or error.message
+    if why is not None:
+        raise ChangedUnconfirmed(
+            f"{path} was replaced, but could not be read back",
+            why=f"{why}: another program wrote it in the same moment, or the disk is failing",
+            fix=("qs-certs check", "qs-certs history"),
+        )
 
 
 def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
