@@ -157,18 +157,19 @@ def resolve(path: str, disk: Disk = DISK) -> str:
     for _ in range(MAXIMUM_LINKS + 1):
         try:
             status = disk.lstat(current)
+            link = disk.readlink(current) if stat.S_ISLNK(status.st_mode) else None
         except FileNotFoundError:
             break
         except OSError as error:
             raise CouldNotRead(f"cannot look at {current}", why=reason(error)) from error
-        if not stat.S_ISLNK(status.st_mode):
+        if link is None:
             if current != path and not _ours(status):
                 raise TargetRefused(
                     f"{path} is a link to {current}, which belongs to another user",
                     fix=(f"change {current} as its owner", "or name another file with --target"),
                 )
             return current
-        current = os.path.join(os.path.dirname(current), disk.readlink(current))
+        current = os.path.join(os.path.dirname(current), link)
     else:
         raise TargetRefused(
             f"{path} leads through more than {MAXIMUM_LINKS} symbolic links",
@@ -208,11 +209,12 @@ def read(path: str, disk: Disk = DISK) -> bytes | None:
             fix=(f"look at its owner and rights, and at those of its folder: ls -la {path}",),
         ) from error
     try:
-        return _read_regular(path, fd, disk)
+        try:
+            return _read_regular(path, fd, disk)
+        finally:
+            disk.close(fd)  # NFS reports here what it could not report before
     except OSError as error:
         raise CouldNotRead(f"cannot read {path}", why=reason(error)) from error
-    finally:
-        disk.close(fd)
 
 
 def _read_regular(path: str, fd: int, disk: Disk) -> bytes:
