@@ -410,7 +410,7 @@ def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
     try:
         with _uninterrupted():
             _compare(path, expected, disk)
-            disk.unlink(path)
+            _unlink(path, disk)
             removed = True
             sync_folder(os.path.dirname(path) or ".", disk)
     except OSError as error:
@@ -496,6 +496,17 @@ def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:
                 if _status(temporary, disk) is None and read(path, disk) == data:
                     return
             raise
+
+
+def _unlink(path: str, disk: Disk) -> None:
+    """Remove a name.  As with `_rename`, an error may follow a removal that did happen."""
+    try:
+        disk.unlink(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            if _status(path, disk) is None:
+                return
+        raise
 
 
 def _unconfirmed(path: str, error: OSError) -> ChangedUnconfirmed:
