@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import signal
 import stat
@@ -314,26 +315,26 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
     sync_folder(folder, disk)
 
 
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.qs-[0-9a-f]{8}", re.DOTALL)
+
+
 def _temporary_name(path: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")
 
 
-def remove_litter(path: str, disk: Disk = DISK) -> None:
-    """Remove what an interrupted run left beside *path*: temporary files of ours, nothing else."""
-    folder, name = os.path.split(path)
-    prefix = f".{name}.qs-"
+def remove_litter(folder: str, name: str | None = None, disk: Disk = DISK) -> None:
+    """Remove what an interrupted run left in *folder*: our temporary files, nothing else.
+
+    Only those that were to become the file *name*, where one is given.
+    """
     try:
-        names = disk.listdir(folder or ".")
+        entries = disk.listdir(folder or ".")
     except OSError:
         return
-    for entry in names:
-        suffix = entry[len(prefix) :]
-        if (
-            not entry.startswith(prefix)
-            or len(suffix) != 8
-            or not set(suffix) <= set("0123456789abcdef")
-        ):
+    for entry in entries:
+        found = _TEMPORARY.fullmatch(entry)
+        if found is None or name not in (None, found["name"]):
             continue
         litter = os.path.join(folder, entry)
         with contextlib.suppress(OSError):

@@ -154,6 +154,7 @@ class Store:
             self._make()
             lock = os.path.join(self.folder, "lock")
             with files.locked(lock, timeout=timeout, disk=self._disk):
+                self._tidy()
                 journal = self._read_journal()
                 session = Session(self, journal, self._disk)
                 session.settle()
@@ -182,6 +183,11 @@ class Store:
                 why=f"owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
                 fix=(f"chmod go-w {self.folder}", f"or own it: ls -ld {self.folder}"),
             )
+
+    def _tidy(self) -> None:
+        """Under the lock, since the temporary files of a run at work are no litter."""
+        for folder in (self.folder, self._blobs):
+            files.remove_litter(folder, disk=self._disk)
         readme = os.path.join(self.folder, "README.txt")
         if files.mode_of(readme, self._disk) is None:
             files.create(readme, _README.encode(), 0o600, self._disk)
@@ -202,7 +208,7 @@ class Session:
         for entry in self._entries:
             if entry.applied is None:
                 path = files.resolve(entry.change.target, self._disk)
-                files.remove_litter(path, self._disk)
+                files.remove_litter(*os.path.split(path), self._disk)
                 found = files.read(path, self._disk)
                 sha256 = None if found is None else digest(found)
                 # Neither the old nor the new content: the change may have happened before somebody
