@@ -255,6 +255,7 @@ def make_folder(path: str, disk: Disk = DISK) -> bool:
         make_folder(parent, disk)
     try:
         disk.mkdir(path, NEW_FOLDER_MODE)
+        sync_folder(parent or ".", disk)
     except FileExistsError:
         if os.path.isdir(path):  # somebody else made it at the same moment
             return False
@@ -267,7 +268,6 @@ def make_folder(path: str, disk: Disk = DISK) -> bool:
         raise CouldNotWrite(
             f"cannot make the folder {path}", why=reason(error), fix=_fix_of(error, path)
         ) from error
-    sync_folder(parent or ".", disk)
     return True
 
 

@@ -213,7 +213,10 @@ class Session:
                 sha256 = None if found is None else digest(found)
                 # Neither the old nor the new content: the change may have happened before somebody
                 # else's, so it stays in the history.
-                self._close(entry, happened=sha256 != entry.change.before)
+                happened = sha256 != entry.change.before
+                if entry.made_folder and not happened:
+                    files.remove_folder_if_empty(os.path.dirname(path), self._disk)
+                self._close(entry, happened=happened)
 
     def record(
         self,

@@ -48,19 +48,23 @@ Image = dict[str, Entry]
 
 def capture(base: Path) -> Image:
     found: Image = {}
-    for place, folders, names in os.walk(base):
-        folders.sort()
-        for name in sorted((*folders, *names)):
-            path = os.path.join(place, name)
-            relative = os.path.relpath(path, base)
-            mode = os.lstat(path).st_mode
-            if stat.S_ISLNK(mode):
-                found[relative] = ("link", 0, os.fsencode(os.readlink(path)))
-            elif stat.S_ISDIR(mode):
-                found[relative] = ("folder", stat.S_IMODE(mode), b"")
-            else:
-                found[relative] = ("file", stat.S_IMODE(mode), Path(path).read_bytes())
+    _capture(str(base), "", found)
     return found
+
+
+def _capture(folder: str, prefix: str, found: Image) -> None:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            relative = prefix + entry.name
+            mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
+            if entry.is_symlink():
+                found[relative] = ("link", 0, os.fsencode(os.readlink(entry.path)))
+            elif entry.is_dir():
+                found[relative] = ("folder", mode, b"")
+                _capture(entry.path, relative + "/", found)
+            else:
+                with open(entry.path, "rb", buffering=0) as file:
+                    found[relative] = ("file", mode, file.read())
 
 
 def restore(image: Image, base: Path) -> None:
