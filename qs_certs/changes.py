@@ -20,6 +20,7 @@ from qs_certs.errors import (
     CouldNotRead,
     CouldNotWrite,
     QsCertsError,
+    StoreTampered,
     TargetChanged,
     TargetDamaged,
     WrongUsage,
@@ -512,7 +513,7 @@ def remove(
         )
         earlier = None
         if adding is not None and adding.change.before is not None:
-            with contextlib.suppress(QsCertsError):  # without it one newline may stay behind
+            with contextlib.suppress(StoreTampered):  # then one newline may stay behind
                 earlier = Store(accounts.store_folder(), disk).content(adding.change.before)
         plan = plan_remove(before, fingerprints, earlier)
         made = any(entry.made_folder for entry in history)
