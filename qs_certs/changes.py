@@ -340,7 +340,7 @@ def _result(path: str, status: str, plan: Plan) -> TargetResult:
 def _apply(path: str, real: str, command: str, plan: Plan, session: Session, disk: Disk) -> Entry:
     """Record, then touch.  Raises a CouldNotWrite; only ChangedUnconfirmed means "changed"."""
     folder = os.path.dirname(real)  # noqa: PTH120
-    files.remove_litter(folder, os.path.basename(real), disk)  # noqa: PTH119
+    files.remove_litter(folder, os.path.basename(real), disk=disk)  # noqa: PTH119
     entry = session.record(
         command=command,
         target=path,

@@ -323,7 +323,7 @@ def _temporary_name(path: str) -> str:
     return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")
 
 
-def remove_litter(folder: str, name: str | None = None, disk: Disk = DISK) -> None:
+def remove_litter(folder: str, name: str | None = None, *, disk: Disk = DISK) -> None:
     """Remove what an interrupted run left in *folder*: our temporary files, nothing else.
 
     Only those that were to become the file *name*, where one is given.

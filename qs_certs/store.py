@@ -208,14 +208,18 @@ class Session:
         for entry in self._entries:
             if entry.applied is None:
                 path = files.resolve(entry.change.target, self._disk)
-                files.remove_litter(*os.path.split(path), self._disk)
+                files.remove_litter(*os.path.split(path), disk=self._disk)
                 found = files.read(path, self._disk)
                 sha256 = None if found is None else digest(found)
                 # Neither the old nor the new content: the change may have happened before somebody
                 # else's, so it stays in the history.
                 happened = sha256 != entry.change.before
+                folder = os.path.dirname(path)
+                if os.path.isdir(folder):
+                    # The swap, and the litter's end, must be as durable as the record of them.
+                    files.sync_folder(folder, self._disk)
                 if entry.made_folder and not happened:
-                    files.remove_folder_if_empty(os.path.dirname(path), self._disk)
+                    files.remove_folder_if_empty(folder, self._disk)
                 self._close(entry, happened=happened)
 
     def record(
