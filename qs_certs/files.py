@@ -285,6 +285,17 @@ def sync_folder(path: str, disk: Disk = DISK) -> None:
         disk.close(fd)
 
 
+def sync_folders(path: str, disk: Disk = DISK) -> None:
+    """`sync_folder` for *path* and for the folders above it, as far as we may have made them."""
+    sync_folder(path, disk)
+    while _ours(disk.lstat(path)) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+        try:
+            sync_folder(path, disk)
+        except PermissionError:
+            return  # a folder that we may not read is not one that we made
+
+
 def write_all(fd: int, data: bytes, disk: Disk = DISK) -> None:
     """Write all of *data*: a nearly full disk takes a part and reports no error."""
     view = memoryview(data)

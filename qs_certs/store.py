@@ -282,6 +282,8 @@ class Session:
         path = self._store._blob(digest(content))
         try:
             if self._store.content(digest(content)) is not None:
+                # Its run may have been killed before this, so it is never taken for granted.
+                files.sync_folder(self._store._blobs, self._disk)
                 return
         except StoreTampered:
             pass  # missing, or damaged: we hold the right bytes and put them there
@@ -292,18 +294,18 @@ class Session:
         checksum = digest(body.encode())
         line = f"{body} {checksum}\n".encode()
         path = self._store._journal_path
-        new = self._size == 0
         fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files._NOFOLLOW)
         try:
             # A torn tail, or a line that a full disk cut short just now, is no record.
             if self._disk.fstat(fd).st_size != self._size:
                 self._disk.truncate(fd, self._size)
+            if self._size == 0:
+                # Before the first record, so that a journal with records is known to be durable.
+                files.sync_folders(self._store.folder, self._disk)
             files.write_all(fd, line, self._disk)
             self._disk.fsync(fd)
         finally:
             self._disk.close(fd)
-        if new:
-            files.sync_folder(self._store.folder, self._disk)
         self._last = checksum
         self._size += len(line)
 
