@@ -20,6 +20,7 @@ from qs_certs.errors import (
     CouldNotRead,
     CouldNotWrite,
     QsCertsError,
+    StoreTampered,
     TargetChanged,
     TargetDamaged,
     WrongUsage,
@@ -353,7 +354,7 @@ def _result(path: str, status: str, plan: Plan) -> TargetResult:
 def _apply(path: str, real: str, command: str, plan: Plan, session: Session, disk: Disk) -> Entry:
     """Record, then touch.  Raises a CouldNotWrite; only ChangedUnconfirmed means "changed"."""
     folder = os.path.dirname(real)  # noqa: PTH120
-    files.remove_litter(real, disk)
+    files.remove_litter(folder, os.path.basename(real), disk=disk)  # noqa: PTH119
     entry = session.record(
         command=command,
         target=path,
@@ -533,7 +534,7 @@ def remove(
         )
         earlier = None
         if adding is not None and adding.change.before is not None:
-            with contextlib.suppress(QsCertsError):  # without it one newline may stay behind
+            with contextlib.suppress(StoreTampered):  # then one newline may stay behind
                 earlier = Store(accounts.store_folder(), disk).content(adding.change.before)
         plan = plan_remove(before, fingerprints, earlier)
         made = any(entry.made_folder for entry in history)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import signal
 import stat
@@ -157,6 +158,7 @@ def resolve(path: str, disk: Disk = DISK) -> str:
     for _ in range(MAXIMUM_LINKS + 1):
         try:
             status = disk.lstat(current)
+            link = disk.readlink(current) if stat.S_ISLNK(status.st_mode) else None
         except FileNotFoundError:
             break
         except NotADirectoryError as error:
@@ -168,14 +170,14 @@ def resolve(path: str, disk: Disk = DISK) -> str:
             ) from error
         except OSError as error:
             raise CouldNotRead(f"cannot look at {current}", why=reason(error)) from error
-        if not stat.S_ISLNK(status.st_mode):
+        if link is None:
             if current != path and not _ours(status):
                 raise TargetRefused(
                     f"{path} is a link to {current}, which belongs to another user",
                     fix=(f"change {current} as its owner", "or name another file with --target"),
                 )
             return current
-        current = os.path.join(os.path.dirname(current), disk.readlink(current))
+        current = os.path.join(os.path.dirname(current), link)
     else:
         raise TargetRefused(
             f"{path} leads through more than {MAXIMUM_LINKS} symbolic links",
@@ -218,7 +220,7 @@ def read(path: str, disk: Disk = DISK) -> bytes | None:
         try:
             return _read_regular(path, fd, disk)
         finally:
-            disk.close(fd)
+            disk.close(fd)  # NFS reports here what it could not report before
     except OSError as error:
         raise CouldNotRead(f"cannot read {path}", why=reason(error)) from error
 
@@ -290,6 +292,17 @@ def sync_folder(path: str, disk: Disk = DISK) -> None:
         disk.close(fd)
 
 
+def sync_folders(path: str, disk: Disk = DISK) -> None:
+    """`sync_folder` for *path* and for the folders above it, as far as we may have made them."""
+    sync_folder(path, disk)
+    while _ours(disk.lstat(path)) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+        try:
+            sync_folder(path, disk)
+        except PermissionError:
+            return  # a folder that we may not read is not one that we made
+
+
 def write_all(fd: int, data: bytes, disk: Disk = DISK) -> None:
     """Write all of *data*: a nearly full disk takes a part and reports no error."""
     view = memoryview(data)
@@ -320,26 +333,26 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
     sync_folder(folder, disk)
 
 
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.qs-[0-9a-f]{8}", re.DOTALL)
+
+
 def _temporary_name(path: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")
 
 
-def remove_litter(path: str, disk: Disk = DISK) -> None:
-    """Remove what an interrupted run left beside *path*: temporary files of ours, nothing else."""
-    folder, name = os.path.split(path)
-    prefix = f".{name}.qs-"
+def remove_litter(folder: str, name: str | None = None, *, disk: Disk = DISK) -> None:
+    """Remove what an interrupted run left in *folder*: our temporary files, nothing else.
+
+    Only those that were to become the file *name*, where one is given.
+    """
     try:
-        names = disk.listdir(folder or ".")
+        entries = disk.listdir(folder or ".")
     except OSError:
         return
-    for entry in names:
-        suffix = entry[len(prefix) :]
-        if (
-            not entry.startswith(prefix)
-            or len(suffix) != 8
-            or not set(suffix) <= set("0123456789abcdef")
-        ):
+    for entry in entries:
+        found = _TEMPORARY.fullmatch(entry)
+        if found is None or name not in (None, found["name"]):
             continue
         litter = os.path.join(folder, entry)
         with contextlib.suppress(OSError):
@@ -417,7 +430,7 @@ def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
     try:
         with _uninterrupted():
             _compare(path, expected, disk)
-            disk.unlink(path)
+            _unlink(path, disk)
             removed = True
             sync_folder(os.path.dirname(path) or ".", disk)
     except OSError as error:
@@ -505,6 +518,17 @@ def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:
             raise
 
 
+def _unlink(path: str, disk: Disk) -> None:
+    """Remove a name.  As with `_rename`, an error may follow a removal that did happen."""
+    try:
+        disk.unlink(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            if _status(path, disk) is None:
+                return
+        raise
+
+
 def _unconfirmed(path: str, error: OSError) -> ChangedUnconfirmed:
     return ChangedUnconfirmed(
         f"{path} has the new content, but it is not known to survive a power cut",
@@ -583,5 +607,6 @@ def locked(path: str, *, timeout: float, disk: Disk = DISK) -> Iterator[None]:
         )
         yield
     finally:
-        with contextlib.suppress(OSError):  # the lock is free all the same
+        # Whatever close reports, the lock is free; the work under it must not be called failed.
+        with contextlib.suppress(OSError):
             disk.close(fd)

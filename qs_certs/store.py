@@ -155,6 +155,7 @@ class Store:
             self._make()
             lock = os.path.join(self.folder, "lock")
             with files.locked(lock, timeout=timeout, disk=self._disk):
+                self._tidy()
                 journal = self._read_journal()
                 session = Session(self, journal, self._disk)
                 session.settle()
@@ -183,6 +184,11 @@ class Store:
                 why=f"owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
                 fix=(f"chmod go-w {self.folder}", f"or own it: ls -ld {self.folder}"),
             )
+
+    def _tidy(self) -> None:
+        """Under the lock, since the temporary files of a run at work are no litter."""
+        for folder in (self.folder, self._blobs):
+            files.remove_litter(folder, disk=self._disk)
         readme = os.path.join(self.folder, "README.txt")
         if files.mode_of(readme, self._disk) is None:
             files.create(readme, _README.encode(), 0o600, self._disk)
@@ -208,10 +214,14 @@ class Session:
                 continue
             try:
                 path = files.resolve(entry.change.target, self._disk)
-                files.remove_litter(path, self._disk)
+                files.remove_litter(*os.path.split(path), disk=self._disk)
                 found = files.read(path, self._disk)
             except (CouldNotRead, TargetRefused):
                 continue
+            folder = os.path.dirname(path)
+            if os.path.isdir(folder):
+                # The swap, and the litter's end, must be as durable as the record of them.
+                files.sync_folder(folder, self._disk)
             sha256 = None if found is None else digest(found)
             if sha256 != entry.change.before:
                 # Neither the old nor the new content: the change may have happened before
@@ -219,7 +229,7 @@ class Session:
                 self.done(entry)
                 continue
             if entry.made_folder:
-                files.remove_folder_if_empty(os.path.dirname(path), self._disk)
+                files.remove_folder_if_empty(folder, self._disk)
             self.void(entry)
 
     def record(
@@ -282,6 +292,8 @@ class Session:
         path = self._store._blob(digest(content))
         try:
             if self._store.content(digest(content)) is not None:
+                # Its run may have been killed before this, so it is never taken for granted.
+                files.sync_folder(self._store._blobs, self._disk)
                 return
         except StoreTampered:
             pass  # missing, or damaged: we hold the right bytes and put them there
@@ -292,18 +304,18 @@ class Session:
         checksum = digest(body.encode())
         line = f"{body} {checksum}\n".encode()
         path = self._store._journal_path
-        new = self._size == 0
         fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files._NOFOLLOW)
         try:
             # A torn tail, or a line that a full disk cut short just now, is no record.
             if self._disk.fstat(fd).st_size != self._size:
                 self._disk.truncate(fd, self._size)
+            if self._size == 0:
+                # Before the first record, so that a journal with records is known to be durable.
+                files.sync_folders(self._store.folder, self._disk)
             files.write_all(fd, line, self._disk)
             self._disk.fsync(fd)
         finally:
             self._disk.close(fd)
-        if new:
-            files.sync_folder(self._store.folder, self._disk)
         self._last = checksum
         self._size += len(line)
 

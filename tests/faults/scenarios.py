@@ -1,0 +1,385 @@
+"""The states from which a change starts, and what must hold after it died anywhere.
+
+A scenario lives in one folder, since the journal names targets by their absolute path; its
+starting state is an `Image`, made once by real commands and put back before each run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import ssl
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from qs_certs import catalogue, changes
+from qs_certs.changes import Target, Wanted
+from qs_certs.errors import ChangedUnconfirmed, QsCertsError
+from qs_certs.files import DISK, Disk
+from qs_certs.results import ChangeReport, Source, TargetResult
+from qs_certs.store import Store
+
+ROOTS = Path(changes.__file__).parent / "roots"
+G2 = "digicert-global-root-g2"
+G3 = "digicert-global-root-g3"
+LITTER = re.compile(r"^\..*\.qs-[0-9a-f]{8}$")
+
+
+def pem(name: str) -> bytes:
+    return (ROOTS / f"{name}.pem").read_bytes()
+
+
+FOREIGN = b"# the platform team's\n" + pem("microsoft-rsa-root-ca-2017").rstrip(b"\n")
+"""Somebody's own file, without a newline at its end."""
+
+Entry = tuple[str, int, bytes]
+"""Kind ("file", "link" or "folder"), mode, and content or where the link leads."""
+Image = dict[str, Entry]
+"""All there is in a folder, by relative path; a folder stands before what it holds."""
+
+
+def capture(base: Path) -> Image:
+    found: Image = {}
+    _capture(str(base), "", found)
+    return found
+
+
+def _capture(folder: str, prefix: str, found: Image) -> None:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            relative = prefix + entry.name
+            mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
+            if entry.is_symlink():
+                found[relative] = ("link", 0, os.fsencode(os.readlink(entry.path)))
+            elif entry.is_dir():
+                found[relative] = ("folder", mode, b"")
+                _capture(entry.path, relative + "/", found)
+            else:
+                with open(entry.path, "rb", buffering=0) as file:
+                    found[relative] = ("file", mode, file.read())
+
+
+def restore(image: Image, base: Path) -> None:
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir()
+    for relative, (kind, mode, content) in image.items():
+        path = os.path.join(base, relative)
+        if kind == "link":
+            os.symlink(os.fsdecode(content), path)
+        elif kind == "folder":
+            os.mkdir(path, mode)
+        else:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), mode)
+            os.write(fd, content)
+            os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one scenario happens."""
+
+    base: Path
+    store_at: str = "home/.local/share/qs-certs"
+
+    @property
+    def target(self) -> Path:
+        return self.base / "home" / ".postgresql" / "root.crt"
+
+    @property
+    def store(self) -> Path:
+        return self.base / self.store_at
+
+    @property
+    def content(self) -> bytes | None:
+        """What libpq would read."""
+        try:
+            return self.target.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        with mock.patch.dict(os.environ, {"QS_CERTS_STORE": str(self.store)}):
+            yield
+
+    # Commands, as the program makes them, on a disk of choice.
+
+    def _one(self, report: ChangeReport) -> TargetResult:
+        (result,) = report.targets
+        return result
+
+    def install(self, *names: str, disk: Disk = DISK) -> TargetResult:
+        def wanted(name: str) -> Wanted:
+            root = catalogue.ROOTS[name]
+            der = ssl.PEM_cert_to_DER_cert(pem(name).decode())
+
+            def fetch() -> tuple[bytes, Source, str | None]:
+                return der, "embedded", None
+
+            return Wanted(root.sha256, fetch)
+
+        wants = tuple(wanted(name) for name in names)
+        return self._one(changes.install((Target(str(self.target)),), wants, disk=disk))
+
+    def remove(self, name: str, disk: Disk = DISK) -> TargetResult:
+        pins = (catalogue.ROOTS[name].sha256,)
+        return self._one(changes.remove((Target(str(self.target)),), pins, disk=disk))
+
+    def rollback(
+        self, identity: int | None = None, *, force: bool = False, disk: Disk = DISK
+    ) -> TargetResult:
+        return self._one(
+            changes.rollback((Target(str(self.target)),), identity=identity, force=force, disk=disk)
+        )
+
+
+Command = Callable[[Place, Disk], TargetResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A starting state and a command.
+
+    *words* are the command line of the same command.  *refused*: it is, whatever the disk does.
+    """
+
+    name: str
+    prepare: Callable[[Place], None]
+    command: Command
+    words: tuple[str, ...]
+    store_at: str = "home/.local/share/qs-certs"
+    refused: bool = False
+
+
+def _nothing(place: Place) -> None:
+    (place.base / "home").mkdir()
+
+
+def _empty_folder(place: Place) -> None:
+    place.target.parent.mkdir(parents=True, mode=0o700)
+
+
+def _foreign(place: Place) -> None:
+    _empty_folder(place)
+    place.target.write_bytes(FOREIGN)
+
+
+def _linked(place: Place) -> None:
+    _empty_folder(place)
+    behind = place.base / "home" / "dotfiles"
+    behind.mkdir()
+    (behind / "pg-roots.crt").write_bytes(FOREIGN)
+    place.target.symlink_to(os.path.join("..", "dotfiles", "pg-roots.crt"))
+
+
+def _then(first: Callable[[Place], None], *commands: Command) -> Callable[[Place], None]:
+    def prepare(place: Place) -> None:
+        first(place)
+        for command in commands:
+            result = command(place, DISK)
+            assert result.status == "changed", result
+
+    return prepare
+
+
+def _install(place: Place, disk: Disk) -> TargetResult:
+    return place.install(G2, disk=disk)
+
+
+def _install_second(place: Place, disk: Disk) -> TargetResult:
+    return place.install(G3, disk=disk)
+
+
+def _remove(place: Place, disk: Disk) -> TargetResult:
+    return place.remove(G2, disk)
+
+
+def _rollback(place: Place, disk: Disk) -> TargetResult:
+    return place.rollback(disk=disk)
+
+
+def _rollback_first(place: Place, disk: Disk) -> TargetResult:
+    return place.rollback(1, disk=disk)
+
+
+def _force(place: Place, disk: Disk) -> TargetResult:
+    return place.rollback(force=True, disk=disk)
+
+
+def _drifted(place: Place) -> None:
+    _then(_foreign, _install)(place)
+    with place.target.open("ab") as file:
+        file.write(b"# somebody else was here\n" + pem(G3))
+
+
+INSTALL = ("install", "--offline")
+SCENARIOS = (
+    Scenario("no folder", _nothing, _install, INSTALL),
+    Scenario("no file", _empty_folder, _install, INSTALL),
+    Scenario("foreign file", _foreign, _install, INSTALL),
+    Scenario("ours", _then(_nothing, _install), _install_second, (*INSTALL, G3)),
+    Scenario("already there", _then(_foreign, _install), _install, INSTALL),
+    Scenario("link", _linked, _install, INSTALL),
+    Scenario("store elsewhere", _foreign, _install, INSTALL, store_at="else where/deep/store"),
+    Scenario("rollback", _then(_foreign, _install), _rollback, ("rollback",)),
+    Scenario("rollback to absence", _then(_nothing, _install), _rollback, ("rollback",)),
+    Scenario("redo", _then(_foreign, _install, _rollback), _rollback, ("rollback",)),
+    Scenario(
+        "rollback past two",
+        _then(_foreign, _install, _install_second),
+        _rollback_first,
+        ("rollback", "1"),
+    ),
+    Scenario("drift", _drifted, _rollback, ("rollback",), refused=True),
+    Scenario("drift, forced", _drifted, _force, ("rollback", "--force")),
+    Scenario("remove", _then(_foreign, _install), _remove, ("remove",)),
+    Scenario("remove the last", _then(_nothing, _install), _remove, ("remove",)),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A scenario with its starting state made, and what the command does where nothing fails.
+
+    *old* and *new* are the target's content before and after; *undone* what a rollback then
+    brings back.
+    """
+
+    scenario: Scenario
+    place: Place
+    image: Image
+    old: bytes | None
+    new: bytes | None
+    undone: bytes | None
+
+    def reset(self, image: Image | None = None) -> None:
+        restore(self.image if image is None else image, self.place.base)
+
+
+def stage(scenario: Scenario, base: Path) -> Stage:
+    """Make the starting state of *scenario* in the folder *base*."""
+    place = Place(base, scenario.store_at)
+    base.mkdir(exist_ok=True)
+    with place.entered():
+        scenario.prepare(place)
+        image = capture(base)
+        old = place.content
+        result = scenario.command(place, DISK)
+        new = place.content
+        if scenario.refused:
+            assert result.status == "failed", result
+            return Stage(scenario, place, image, old, new, old)
+        assert result.error is None, result
+        place.rollback()
+        undone = place.content
+    return Stage(scenario, place, image, old, new, undone)
+
+
+# --- what must hold -----------------------------------------------------------------------------
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+def hold(condition: object, promise: str, *facts: object) -> None:
+    if not condition:
+        raise Violation(": ".join((promise, *map(repr, facts))))
+
+
+def judge_answer(stage: Stage, error: BaseException | None) -> None:
+    """What the command said must be what it did.  *error* is None for success."""
+    now = stage.place.content
+    if error is None:
+        hold(now == stage.new, "success, but the target is not the new one", now)
+    elif isinstance(error, ChangedUnconfirmed):
+        hold(now == stage.new, "said to be changed, but is not", error)
+    elif isinstance(error, QsCertsError):
+        hold(now == stage.old, "said that nothing was changed", error)
+    else:
+        raise Violation(f"not an error of ours: {error!r}") from error
+
+
+def examine(stage: Stage) -> None:
+    """After any fault, with a healthy disk: every promise about the target and its history."""
+    place = stage.place
+    now = place.content
+    hold(now in (stage.old, stage.new), "neither old nor new", now)
+    linked = stage.image.get(os.path.relpath(place.target, place.base), ("", 0, b""))[0] == "link"
+
+    before = _identity(place.target)
+    with Store(place.store).writing():
+        pass
+    hold(_identity(place.target) == before, "recovery wrote the target")
+    _history_holds(place)
+    hold(_litter(place.base) == [], "litter", _litter(place.base))
+
+    if stage.scenario.refused:
+        return
+    if now == stage.old != stage.new:
+        result = stage.scenario.command(place, DISK)
+        hold(result.status == "changed", "the same command again", result)
+    elif stage.scenario.words[0] == "install":
+        result = stage.scenario.command(place, DISK)
+        hold(result.status == "unchanged", "installed, and changed again", result)
+        hold(_identity(place.target) == before, "unchanged, but written")
+    hold(place.content == stage.new, "not the new one in the end", place.content)
+
+    result = place.rollback()
+    hold(result.status == "changed", "rollback", result)
+    hold(place.content == stage.undone, "rollback brought something else", place.content)
+    hold(place.target.is_symlink() == linked, "a link became a file")
+    if "home/.postgresql" not in stage.image and sys.platform != "win32":
+        hold(not place.target.parent.exists(), "a folder of ours stayed behind")
+    _history_holds(place)
+    hold(_litter(place.base) == [], "litter", _litter(place.base))
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
+
+
+def _litter(base: Path) -> list[str]:
+    found = (name for _, _, names in os.walk(base) for name in names)
+    return [name for name in found if LITTER.match(name)]
+
+
+def _history_holds(place: Place) -> None:
+    """Read by this function's own code: the chain, closed records, and every content named."""
+    journal = place.store / "journal.jsonl"
+    raw = journal.read_bytes() if journal.exists() else b""
+    last = "0" * 64
+    opened: set[int] = set()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    lines = whole.splitlines()
+    for number, line in enumerate(lines):
+        body, _, checksum = line.rpartition(b" ")
+        if hashlib.sha256(body).hexdigest().encode() != checksum:
+            hold(number == len(lines) - 1, "the chain is broken", line)
+            break
+        record = json.loads(body)
+        hold(record["prev"] == last, "the chain is broken", record)
+        last = checksum.decode()
+        if record["kind"] != "change":
+            opened.discard(record["id"])
+            continue
+        opened.add(record["id"])
+        for name in (record["before"], record["after"]):
+            if name is not None:
+                blob = place.store / "blobs" / f"{name}.crt"
+                hold(blob.exists(), "a content is gone", record)
+                hold(hashlib.sha256(blob.read_bytes()).hexdigest() == name, "a blob is damaged")
+    hold(not opened, "a record stayed open", opened)
