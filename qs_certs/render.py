@@ -377,13 +377,17 @@ def _history_lines(report: HistoryReport) -> list[str]:
 def _list_lines(report: ListReport) -> list[str]:
     if not report.exists:
         return [f"{visible(report.target)} does not exist"]
-    lines = [f"{visible(report.target)}: {len(report.certificates)} certificate(s)"]
+    lines = [f"{visible(report.target)}: {_certificates(len(report.certificates))}"]
     for each in report.certificates:
         known = f"  [{each.root}]" if each.root else ""
         lines.append(f"{each.position:>4}  line {each.line:<5} {visible(each.subject)}{known}")
         lines.append(f"      valid {_day(each.not_before)} to {_day(each.not_after)}")
         lines.append(f"      sha256 {colons(each.sha256)}")
     return lines
+
+
+def _certificates(count: int) -> str:
+    return "1 certificate" if count == 1 else f"{count} certificates"
 
 
 def _roots_lines(report: RootsReport) -> list[str]:
@@ -474,7 +478,7 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
     path = "no root file" if file.path is None else visible(file.path)
     state = "does not exist"
     if file.exists:
-        state = f"{file.certificates} certificate(s)" if file.loads else "does not load"
+        state = _certificates(file.certificates) if file.loads else "does not load"
     lines = [f"root file  {path}  ({state}; chosen by {file.decided_by})"]
     lines += [
         f"root       {root.name}  "

@@ -460,7 +460,7 @@ def leaves(value: object) -> Iterator[str]:
 
 # The words that text adds to the facts.
 LABELS = re.compile(
-    r"""root|file|does|not|exist|load|certificate\(s\)|chosen|by|present|absent|valid|to
+    r"""root|file|does|not|exist|load|certificates?|chosen|by|present|absent|valid|to
     |server|known|from|tls|chain|\(no|name\)|refused|anchor|\(certificate|of|the|file\)
     |sslmode|connection|if|no|plaintext|verified|safe|nothing|and|host|eavesdropping|MITM
     |mode|that|this|has|now|libpq|says|in|use|next|or|ok|x""",
