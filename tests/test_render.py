@@ -69,7 +69,7 @@ REPORT = CheckReport(
 )
 
 TEXT = """\
-root file  /home/ada/.postgresql/root.crt  (2 certificate(s); chosen by default)
+root file  /home/ada/.postgresql/root.crt  (2 certificates; chosen by default)
 root       digicert-global-root-g2  present, valid to 2038-01-15
 
 server     org.platform-query.adobe.io:80 (192.0.2.7)
