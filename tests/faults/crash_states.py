@@ -127,7 +127,8 @@ class RecordingDisk(FaultyDisk):
         fd: int = super().carry_out("open", path, flags, mode)
         relative = self._path(path)
         self._folders.pop(fd, None)
-        if relative == "." or self._now.get(relative) == 0:
+        outside = relative.split(os.sep)[0] in (".", "..")  # the base, and what lies above it
+        if outside or self._now.get(relative) == 0:
             self._folders[fd] = relative
             return fd
         if relative not in self._now:
