@@ -12,6 +12,7 @@ log up to a point and yields the legal states of the disk after a power cut ther
 A rename is one change.  Modes, owners and the words in the lock file are not modelled.
 """
 
+# ruff: noqa: PTH - paths are strings for the seam
 from __future__ import annotations
 
 import itertools
@@ -117,7 +118,7 @@ class RecordingDisk(FaultyDisk):
             case "rename", (source, target):
                 node = self._now[self._path(source)]
                 self._name(source, {self._path(source): None, self._path(target): node})
-            case ("unlink" | "rmdir"), (path,):
+            case (("unlink" | "rmdir"), (path,)):
                 self._name(path, {self._path(path): None})
             case "mkdir", (path, _):
                 self._name(path, {self._path(path): 0})
@@ -193,9 +194,11 @@ def images(log: Log, upto: int, mode: Mode) -> Iterator[Image]:
 def _written(before: bytes, step: Content) -> bytes:
     if step.data is None:
         return before[: step.offset]
-    return before[: step.offset].ljust(step.offset, b"\0") + step.data + before[
-        step.offset + len(step.data) :
-    ]
+    return (
+        before[: step.offset].ljust(step.offset, b"\0")
+        + step.data
+        + before[step.offset + len(step.data) :]
+    )
 
 
 def _chosen(unsynced: list[Names], mode: Mode) -> Iterator[tuple[Names, ...]]:
@@ -226,7 +229,9 @@ def _contents(
     for path in paths:
         node = names[path]
         assert node is not None
-        kind, mode, _ = log.image.get(path, ("folder", 0o700, b"") if node == 0 else ("file", 0o600, b""))
+        kind, mode, _ = log.image.get(
+            path, ("folder", 0o700, b"") if node == 0 else ("file", 0o600, b"")
+        )
         if node == 0:
             variants.append([("folder", mode, b"")])
         elif node not in stages or path.endswith("/lock"):
@@ -245,7 +250,8 @@ def _parents(path: str) -> Iterator[str]:
 
 def _torn(durable: bytes, current: bytes, between: list[bytes]) -> list[bytes]:
     """What may be found of a content that grew from *durable* to *current* without a sync."""
-    shared = len(os.path.commonprefix([durable, current]))
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(durable, current, strict=False))
+    shared = sum(1 for _ in same)
     new = current[shared:]
     found = [durable, *between, current]
     for size in {1, len(new) // 2, len(new) - 1}:

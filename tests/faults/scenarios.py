@@ -4,6 +4,7 @@ A scenario lives in one folder, since the journal names targets by their absolut
 starting state is an `Image`, made once by real commands and put back before each run.
 """
 
+# ruff: noqa: PTH - thousands of trees are put back: the calls themselves are faster
 from __future__ import annotations
 
 import contextlib
@@ -142,9 +143,7 @@ class Place:
         self, identity: int | None = None, *, force: bool = False, disk: Disk = DISK
     ) -> TargetResult:
         return self._one(
-            changes.rollback(
-                (Target(str(self.target)),), identity=identity, force=force, disk=disk
-            )
+            changes.rollback((Target(str(self.target)),), identity=identity, force=force, disk=disk)
         )
 
 

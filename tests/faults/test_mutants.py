@@ -25,11 +25,9 @@ BY_DEFAULT = {
     # One for each kind of fault that only one of the methods sees.
     "blobs-folder-not-synced",
     "journal-not-synced",
-    "killed-run-blob",
     "no-write-loop",
     "old-content-not-kept",
-    "old-moved-away-first",
-        "recovery-guesses",
+    "recovery-guesses",
     "read-back-failure-is-void",
     "target-not-synced",
     "torn-tail-not-cut",
@@ -72,11 +70,7 @@ def killer(patch: Path) -> str:
 @pytest.mark.parametrize(
     "patch",
     # Left out, not skipped: a skip would say that this machine lacks something.
-    [
-        pytest.param(patch, id=patch.stem)
-        for patch in PATCHES
-        if LONG or patch.stem in BY_DEFAULT
-    ],
+    [pytest.param(patch, id=patch.stem) for patch in PATCHES if LONG or patch.stem in BY_DEFAULT],
 )
 def test_the_suite_kills_the_mutant(patch: Path, tmp_path: Path, count: Count) -> None:
     folder = copy(tmp_path / "copy")

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -23,6 +24,8 @@ from typing import IO
 from qs_certs.errors import ChangedUnconfirmed, QsCertsError
 from qs_certs.files import DISK
 from tests.faults.scenarios import Stage, hold
+
+assert sys.platform == "linux"
 
 STRACE = shutil.which("strace")
 _LIBC = ctypes.CDLL(None)
