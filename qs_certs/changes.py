@@ -105,15 +105,14 @@ def plan_install(
 
     Raises TargetDamaged, naming block and line, where that would mean dropping something.
     """
-    ders = tuple(roots.values())
-    merged = bundle.merge(before, ders, repair=repair)
-    # Loaded as seldom as can be: OpenSSL 3 takes seconds for ten thousand certificates.
-    loaded = None if merged.damage else openssl.load_bytes(merged.data)
-    if loaded is not None and loaded.error is not None:
-        # Deeper than the PEM layer: ask OpenSSL about each block.
-        refused = openssl.refused(bundle.parse(before or b""))
-        merged = bundle.merge(before, ders, repair=repair, refused=refused)
-        loaded = None if merged.damage else openssl.load_bytes(merged.data)
+    try:
+        merged, loaded = _merge(before, tuple(roots.values()), repair=repair)
+    except OSError as error:  # OpenSSL reads files only, so its judgement needs a temporary one
+        raise CouldNotWrite(
+            f"what {path} would hold could not be tried out; nothing was changed",
+            why=files.reason(error),
+            fix=("free some space in the folder for temporary files, or set TMPDIR to another",),
+        ) from error
     if loaded is None:
         first = merged.damage[0]
         block = "" if first.number is None else f", block {first.number}"
@@ -126,6 +125,21 @@ def plan_install(
         )
     _prove_loads(loaded, merged.data, path)
     return Plan(before, merged.data, _names(merged.added), (), merged.repaired)
+
+
+def _merge(
+    before: bytes | None, ders: tuple[bytes, ...], *, repair: bool
+) -> tuple[bundle.Merged, openssl.Loaded | None]:
+    """The merged file, and what OpenSSL makes of it; None where it is damaged.  Raises OSError."""
+    merged = bundle.merge(before, ders, repair=repair)
+    # Loaded as seldom as can be: OpenSSL 3 takes seconds for ten thousand certificates.
+    loaded = None if merged.damage else openssl.load_bytes(merged.data)
+    if loaded is not None and loaded.error is not None:
+        # Deeper than the PEM layer: ask OpenSSL about each block.
+        refused = openssl.refused(bundle.parse(before or b""))
+        merged = bundle.merge(before, ders, repair=repair, refused=refused)
+        loaded = None if merged.damage else openssl.load_bytes(merged.data)
+    return merged, loaded
 
 
 def _prove_loads(loaded: openssl.Loaded, content: bytes, path: str) -> None:
@@ -502,8 +516,13 @@ def _already(
     def look() -> bool:
         real = files.resolve(path, disk)
         content = files.read(real, disk)
-        if not holds(content, fingerprints) or openssl.load(real).error is not None:
+        if not holds(content, fingerprints):
             return False
+        try:
+            if openssl.load(real).error is not None:
+                return False
+        except OSError as error:
+            raise CouldNotRead(f"cannot read {real}", why=files.reason(error)) from error
         parsed = bundle.parse(content or b"")
         if repair and bundle.merge(content, (), repair=True).data != content:
             return False

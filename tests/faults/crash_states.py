@@ -12,6 +12,7 @@ log up to a point and yields the legal states of the disk after a power cut ther
 A rename is one change.  Modes, owners and the words in the lock file are not modelled.
 """
 
+# ruff: noqa: PTH - paths are strings for the seam
 from __future__ import annotations
 
 import itertools
@@ -127,7 +128,8 @@ class RecordingDisk(FaultyDisk):
         fd: int = super().carry_out("open", path, flags, mode)
         relative = self._path(path)
         self._folders.pop(fd, None)
-        if relative == "." or self._now.get(relative) == 0:
+        outside = relative.split(os.sep)[0] in (".", "..")  # the base, and what lies above it
+        if outside or self._now.get(relative) == 0:
             self._folders[fd] = relative
             return fd
         if relative not in self._now:
@@ -248,7 +250,8 @@ def _parents(path: str) -> Iterator[str]:
 
 def _torn(durable: bytes, current: bytes, between: list[bytes]) -> list[bytes]:
     """What may be found of a content that grew from *durable* to *current* without a sync."""
-    shared = len(os.path.commonprefix([durable, current]))
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(durable, current, strict=False))
+    shared = sum(1 for _ in same)
     new = current[shared:]
     found = [durable, *between, current]
     for size in {1, len(new) // 2, len(new) - 1}:

@@ -4,6 +4,7 @@ A scenario lives in one folder, since the journal names targets by their absolut
 starting state is an `Image`, made once by real commands and put back before each run.
 """
 
+# ruff: noqa: PTH - thousands of trees are put back: the calls themselves are faster
 from __future__ import annotations
 
 import contextlib
@@ -104,6 +105,11 @@ class Place:
             return self.target.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    @property
+    def changes(self) -> int:
+        """How many changes the history of the target lists."""
+        return len(Store(self.store).changes(str(self.target)))
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -251,7 +257,7 @@ class Stage:
     """A scenario with its starting state made, and what the command does where nothing fails.
 
     *old* and *new* are the target's content before and after; *undone* what a rollback then
-    brings back.
+    brings back; *changes* is how many the history lists at the start.
     """
 
     scenario: Scenario
@@ -260,6 +266,7 @@ class Stage:
     old: bytes | None
     new: bytes | None
     undone: bytes | None
+    changes: int
 
     def reset(self, image: Image | None = None) -> None:
         restore(self.image if image is None else image, self.place.base)
@@ -273,15 +280,16 @@ def stage(scenario: Scenario, base: Path) -> Stage:
         scenario.prepare(place)
         image = capture(base)
         old = place.content
+        changes = place.changes
         result = scenario.command(place, DISK)
         new = place.content
         if scenario.refused:
             assert result.status == "failed", result
-            return Stage(scenario, place, image, old, new, old)
+            return Stage(scenario, place, image, old, new, old, changes)
         assert result.error is None, result
         place.rollback()
         undone = place.content
-    return Stage(scenario, place, image, old, new, undone)
+    return Stage(scenario, place, image, old, new, undone, changes)
 
 
 # --- what must hold -----------------------------------------------------------------------------
@@ -321,6 +329,8 @@ def examine(stage: Stage) -> None:
         pass
     hold(_identity(place.target) == before, "recovery wrote the target")
     _history_holds(place)
+    happened = place.changes - stage.changes
+    hold(happened == int(now != stage.old), "the history tells another story", happened)
     hold(_litter(place.base) == [], "litter", _litter(place.base))
 
     if stage.scenario.refused:

@@ -21,6 +21,9 @@ from tests.faults.scenarios import (
     stage,
 )
 
+ENOUGH = 20
+"""Violations that are reported; more would not tell more."""
+
 every_scenario = pytest.mark.parametrize(
     "scenario",
     [
@@ -89,7 +92,7 @@ def test_after_any_fault_at_any_call_every_promise_holds(
         scenario.command(staged.place, healthy)
         for at, name in enumerate(healthy.calls, start=1):
             for fault in FAULTS:
-                if fault.only and name not in fault.only:
+                if (fault.only and name not in fault.only) or len(broken) == ENOUGH:
                     continue
                 runs += 1
                 try:
@@ -100,7 +103,7 @@ def test_after_any_fault_at_any_call_every_promise_holds(
     count("in-process faults: points", len(healthy.calls))
     count("in-process faults: different remains, each examined", len(known))
     count("in-process faults: violations", len(broken))
-    assert not broken, f"{len(broken)} of {runs} runs:\n" + "\n".join(broken[:20])
+    assert not broken, f"{len(broken)} of {runs} runs:\n" + "\n".join(broken)
 
 
 def test_the_faulty_disk_stands_in_for_every_call() -> None:
