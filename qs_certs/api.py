@@ -48,6 +48,10 @@ def target_of(named: str | os.PathLike[str] | None, *, dedicated: bool = False) 
     if named is not None:
         if dedicated:
             raise WrongUsage("--dedicated names the file itself: leave out --target")
+        if str(named).endswith(("/", os.sep)) or not str(named):
+            raise WrongUsage(
+                "--target names a file, not a folder", fix=("--target FOLDER/root.crt",)
+            )
         return Target(str(named))
     account = accounts.behind_sudo()
     around = accounts.surroundings() if account is None else accounts.surroundings_of(account)
@@ -174,6 +178,10 @@ def _wanted(
         raise WrongUsage(
             "--sha256 pins what --from names", fix=("add --from FILE, --from - or --from URL",)
         )
+    if origin is not None and url is not None and url != os.environ.get("QS_CERTS_URL"):
+        raise WrongUsage("--from and --url both say where to take the certificate from")
+    if offline and url is not None and url != os.environ.get("QS_CERTS_URL"):
+        raise WrongUsage("--offline and --url exclude each other")
     if origin is None:
         named = [reading.named(name) for name in (roots or (catalogue.DEFAULT,))]
         if url is not None and len(named) > 1:

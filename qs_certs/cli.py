@@ -41,7 +41,7 @@ Roots = Annotated[
     ),
 ]
 TargetOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--target", metavar="FILE", help="Work on FILE instead of libpq's default root file."
     ),
@@ -421,7 +421,7 @@ def _finish(
         raise typer.Exit(code)
     else:
         for line in render.talk(result):
-            typer.echo(line, err=True)
+            _talk(line)
         if text := render.as_text(result, _style()):
             _print(text)
     raise typer.Exit(int(result.exit_code))
@@ -436,6 +436,15 @@ def _print(text: str) -> None:
         typer.echo(text)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _talk(f"qs-certs: warning: the answer could not be written: {error.strerror}")
+
+
+def _talk(line: str) -> None:
+    """A line of talk; the result does not depend on anybody hearing it."""
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True)
 
 
 def _style() -> Style:

@@ -18,6 +18,7 @@ from qs_certs.results import (
     RootEntry,
     RootsReport,
 )
+from qs_certs.rootfile import quoted
 from qs_certs.store import Store
 
 
@@ -54,7 +55,7 @@ def listing(target: Target) -> ListReport:
                 "warning",
                 f"libpq refuses this whole file: line {damaged.line}, block {damaged.number}: "
                 f"{damaged.problem}",
-                ("qs-certs install", "qs-certs install --repair"),
+                (f"qs-certs install --repair --target {quoted(path)}",),
             ),
         )
     return ListReport(path, True, tuple(listed), findings)

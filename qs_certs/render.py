@@ -214,7 +214,8 @@ def _finding(finding: Finding) -> dict[str, object]:
         "code": finding.code,
         "severity": finding.severity,
         "message": finding.message,
-        "fix": list(finding.fix),
+        "fix": list(finding.commands),
+        "advice": list(finding.advice),
     }
 
 
@@ -481,7 +482,9 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
     file = report.root_file
     path = "no root file" if file.path is None else visible(file.path)
     state = "does not exist"
-    if file.exists:
+    if file.exists and file.loads is None:
+        state = "cannot be read"
+    elif file.exists:
         state = _certificates(file.certificates) if file.loads else "does not load"
     lines = [f"root file  {path}  ({state}; chosen by {file.decided_by})"]
     lines += [

@@ -44,7 +44,8 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
 class Finding:
     """One established fact.
 
-    *code* is stable and explained by `qs-certs explain CODE`.  *fix* holds literal commands.
+    *code* is stable and explained by `qs-certs explain CODE`.  *fix* holds the steps that mend it,
+    the best one first: `commands` are those to run as they stand, `advice` is for a person.
     *exit_code* is what this fact alone would make `check` end with; warnings and good news are OK.
     """
 
@@ -53,6 +54,23 @@ class Finding:
     message: str
     fix: tuple[str, ...] = ()
     exit_code: ExitCode = ExitCode.OK
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        return tuple(step for step in self.fix if _is_command(step))
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        return tuple(step for step in self.fix if not _is_command(step))
+
+
+_PROGRAMS = frozenset(
+    {"qs-certs", "unset", "export", "chmod", "chown", "sudo", "ls", "psql", "openssl", "icacls"}
+)
+
+
+def _is_command(step: str) -> bool:
+    return step.partition(" ")[0] in _PROGRAMS
 
 
 @dataclass(frozen=True, slots=True)

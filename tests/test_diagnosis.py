@@ -662,7 +662,7 @@ def test_the_corrected_connection_string_works_in_psql(
     finding = codes(done)["weak-sslmode"]
     assert mode in finding["message"]
     corrected = server_of(done)["conninfo"]
-    assert finding["fix"] == [corrected]
+    assert finding["fix"] + finding["advice"] == [corrected]
     if form == "psql":
         name, corrected = shlex.split(corrected)
         assert name == "psql"

@@ -164,7 +164,7 @@ def test_litter_is_removed_and_nothing_that_only_looks_like_it(tmp_path: Path) -
     folder.mkdir()
     link.symlink_to(others[0])
     os.link(twice, tmp_path / "other-name")
-    files.remove_litter(str(tmp_path / "root.crt"))
+    files.remove_litter(str(tmp_path), "root.crt")
     assert not ours.exists()
     assert all(path.exists() for path in (*others, folder, link, twice))
 

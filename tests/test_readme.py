@@ -361,8 +361,8 @@ def test_the_json_keys_are_those_of_the_program(program: Program, command: str) 
 
 def test_the_keys_of_a_finding_are_those_of_the_program(program: Program) -> None:
     (finding,) = program("check", "--json").document["findings"]
-    assert list(finding) == ["code", "severity", "message", "fix"]
-    sentence = "A finding has `code`, `severity` (`ok`, `warning` or `error`), `message` and `fix`."
+    assert list(finding) == ["code", "severity", "message", "fix", "advice"]
+    sentence = "A finding has `code`, `severity` (`ok`, `warning` or `error`), `message`, `fix` and `advice`."
     assert sentence in README
 
 

@@ -188,7 +188,7 @@ def test_a_folder_in_its_place_needs_a_person(program: Program) -> None:
     program.root_file.mkdir()
     done = program("check", "--json")
     assert done.code == 3
-    assert "move the folder" in found(done)["root-unloadable"]["fix"][0]
+    assert "move the folder" in found(done)["root-unloadable"]["advice"][0]
 
 
 def test_the_retired_root_is_recognised(program: Program) -> None:
