@@ -17,6 +17,7 @@ from tests.faults.test_sweep import every_scenario
 
 if sys.platform != "linux":
     pytest.skip("only on Linux", allow_module_level=True)
+assert sys.platform == "linux"  # for mypy, which knows fork and signals of this system only here
 
 from tests.faults.traced import (
     ERRNOS,
