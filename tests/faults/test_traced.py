@@ -19,7 +19,7 @@ if sys.platform != "linux":
     pytest.skip("only on Linux", allow_module_level=True)
 assert sys.platform == "linux"  # for mypy, which knows fork and signals of this system only here
 
-from tests.faults.traced import (
+from tests.faults.traced import (  # noqa: E402 - only where it can be
     ERRNOS,
     LONG_ERRNOS,
     STRACE,
