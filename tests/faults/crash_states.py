@@ -12,7 +12,8 @@ log up to a point and yields the legal states of the disk after a power cut ther
 A rename is one change.  Modes, owners and the words in the lock file are not modelled.
 """
 
-# ruff: noqa: PTH - paths are strings for the seam
+# Paths are strings for the seam.
+# ruff: noqa: PTH120, PTH206
 from __future__ import annotations
 
 import itertools

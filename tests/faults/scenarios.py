@@ -4,7 +4,8 @@ A scenario lives in one folder, since the journal names targets by their absolut
 starting state is an `Image`, made once by real commands and put back before each run.
 """
 
-# ruff: noqa: PTH - thousands of trees are put back: the calls themselves are faster
+# Thousands of trees are put back: the calls themselves are faster.
+# ruff: noqa: PTH102, PTH115, PTH118, PTH123, PTH211
 from __future__ import annotations
 
 import contextlib

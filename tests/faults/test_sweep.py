@@ -83,7 +83,7 @@ def test_after_any_fault_at_any_call_every_promise_holds(
     scenario: Scenario, arena: Path, count: Count
 ) -> None:
     staged = stage(scenario, arena)
-    broken = []
+    broken: list[str] = []
     runs = 0
     known: set[Remains] = set()
     with staged.place.entered():

@@ -17,8 +17,9 @@ from tests.faults.test_sweep import every_scenario
 
 if sys.platform != "linux":
     pytest.skip("only on Linux", allow_module_level=True)
+assert sys.platform == "linux"  # for mypy, which knows fork and signals of this system only here
 
-from tests.faults.traced import (
+from tests.faults.traced import (  # noqa: E402 - only where it can be
     ERRNOS,
     LONG_ERRNOS,
     STRACE,
