@@ -13,7 +13,6 @@ A rename is one change.  Modes, owners and the words in the lock file are not mo
 """
 
 # Paths are strings for the seam.
-# ruff: noqa: PTH120, PTH206
 from __future__ import annotations
 
 import itertools

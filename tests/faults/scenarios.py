@@ -5,7 +5,6 @@ starting state is an `Image`, made once by real commands and put back before eac
 """
 
 # Thousands of trees are put back: the calls themselves are faster.
-# ruff: noqa: PTH102, PTH115, PTH118, PTH123, PTH211
 from __future__ import annotations
 
 import contextlib
