@@ -204,23 +204,32 @@ class Session:
         self._disk = disk
 
     def settle(self) -> None:
-        """Close the record that an interrupted run left open; look at the target, never write it."""
+        """Close the record that an interrupted run left open; look at the target, never write it.
+
+        A target that cannot be looked at now leaves its record open: other targets can go on.
+        """
         for entry in self._entries:
-            if entry.applied is None:
+            if entry.applied is not None:
+                continue
+            try:
                 path = files.resolve(entry.change.target, self._disk)
                 files.remove_litter(*os.path.split(path), disk=self._disk)
                 found = files.read(path, self._disk)
-                sha256 = None if found is None else digest(found)
-                # Neither the old nor the new content: the change may have happened before somebody
-                # else's, so it stays in the history.
-                happened = sha256 != entry.change.before
-                folder = os.path.dirname(path)
-                if os.path.isdir(folder):
-                    # The swap, and the litter's end, must be as durable as the record of them.
-                    files.sync_folder(folder, self._disk)
-                if entry.made_folder and not happened:
-                    files.remove_folder_if_empty(folder, self._disk)
-                self._close(entry, happened=happened)
+            except (CouldNotRead, TargetRefused):
+                continue
+            folder = os.path.dirname(path)
+            if os.path.isdir(folder):
+                # The swap, and the litter's end, must be as durable as the record of them.
+                files.sync_folder(folder, self._disk)
+            sha256 = None if found is None else digest(found)
+            if sha256 != entry.change.before:
+                # Neither the old nor the new content: the change may have happened before
+                # somebody else's, so it stays in the history.
+                self.done(entry)
+                continue
+            if entry.made_folder:
+                files.remove_folder_if_empty(folder, self._disk)
+            self.void(entry)
 
     def record(
         self,
