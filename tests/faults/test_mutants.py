@@ -27,7 +27,6 @@ BY_DEFAULT = {
     "journal-not-synced",
     "no-write-loop",
     "old-content-not-kept",
-    "recovery-guesses",
     "read-back-failure-is-void",
     "target-not-synced",
     "torn-tail-not-cut",
