@@ -280,7 +280,7 @@ def _with_first_file(
     if named or dedicated or not made:
         return report
     begin = (
-        "there is no root file yet; with one"
+        "there is no root file yet; with one,"
         if dry_run
         else "there was no root file before; from now on"
     )
