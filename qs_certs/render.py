@@ -376,7 +376,13 @@ def _history_lines(report: HistoryReport) -> list[str]:
         state = "made the file" if change.before is None else state
         parts = " ".join(visible(part) for part in (*what, f"({state})" if state else "") if part)
         lines.append(f"{change.id:>4}  {time(change.at)}  {change.command:<8}  {parts}".rstrip())
+        lines.append(f"      {_content(change.before)} -> {_content(change.after)}")
     return lines
+
+
+def _content(sha256: str | None) -> str:
+    """A content by its hash; the file with that hash is in the rollback store."""
+    return "no file" if sha256 is None else f"sha256 {sha256[:16]}"
 
 
 def _list_lines(report: ListReport) -> list[str]:
@@ -404,6 +410,8 @@ def _roots_lines(report: RootsReport) -> list[str]:
             root.name,
             f"  subject   {visible(root.subject)}",
             f"  sha256    {colons(root.sha256)}",
+            f"  sha1      {colons(root.sha1)}",
+            f"  serial    {root.serial}",
             f"  valid     {_day(root.not_before)} to {_day(root.not_after)}"
             + (
                 f", distrusted by Mozilla after {_day(root.distrust_after)}"

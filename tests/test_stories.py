@@ -165,8 +165,11 @@ def test_history_lists_the_changes_with_their_ids(program: Program) -> None:
         (4, "rollback", [G3.name], []),
     ]
     assert all(old["after"] == new["before"] for old, new in pairwise(changes))
-    text = program.ok("history").out
-    assert [line.split()[0] for line in text.splitlines()[1:]] == ["1", "2", "3", "4"]
+    lines = program.ok("history").out.splitlines()[1:]
+    assert [line.split()[0] for line in lines[::2]] == ["1", "2", "3", "4"]
+    assert "no file -> sha256 " in lines[1]
+    for line, change in zip(lines[3::2], changes[1:], strict=True):
+        assert f"{change['before'][:16]} -> sha256 {change['after'][:16]}" in line
 
 
 def test_history_of_one_file_leaves_out_the_others(program: Program) -> None:
