@@ -168,22 +168,36 @@ def _without_anchor(
         return []
     last = shaken.served[-1]
     person = ExitCode.PERSON_NEEDED
-    root = _completing(last)
-    if root is not None:
-        held = facts.parsed is not None and root.sha256 in facts.parsed.fingerprints
-        if not held:
-            return [
-                Finding(
-                    "catalogue-root-would-fix",
-                    "error",
-                    f"{where}: its chain ends in {root.name}, which {facts.path or 'the root file'} lacks",
-                    (rootfile.install_command(facts, root.name),),
-                    ExitCode.ACTION_NEEDED,
-                )
-            ]
     issuer = last.described.issuer if last.described is not None else "?"
     subject = last.described.subject if last.described is not None else "?"
-    if _same_name_in(facts, issuer):
+    issuers = _named_in(facts, issuer)
+    if any(_issued(last, der) for der in issuers):
+        # OpenSSL takes the first certificate of that name, so a root behind it would not help.
+        return [
+            Finding(
+                "untrusted-chain",
+                "error",
+                f"{where}: {facts.path} holds the issuer {issuer}, but libpq finds it as an "
+                "intermediate or a cross-signed copy, whose own issuer is missing",
+                (
+                    "qs-certs install --dedicated   # a file without that copy",
+                    "or move that copy behind its self-signed root, or add its issuer",
+                ),
+                person,
+            )
+        ]
+    root = _completing(last)
+    if root is not None and (facts.parsed is None or root.sha256 not in facts.parsed.fingerprints):
+        return [
+            Finding(
+                "catalogue-root-would-fix",
+                "error",
+                f"{where}: its chain ends in {root.name}, which {facts.path or 'the root file'} lacks",
+                (rootfile.install_command(facts, root.name),),
+                ExitCode.ACTION_NEEDED,
+            )
+        ]
+    if issuers:
         return [
             Finding(
                 "impostor-root",
@@ -229,39 +243,41 @@ def _completing(last: Served) -> catalogue.Root | None:
     known = catalogue.by_fingerprint(last.sha256)
     if known is not None:
         return known
+    from qs_certs import sources
+
+    roots = catalogue.ROOTS.values()
+    return next((root for root in roots if _issued(last, sources.embedded(root))), None)
+
+
+def _named_in(facts: Facts, name: str) -> list[bytes]:
+    """The certificates of the root file whose subject is *name* (DER)."""
+    if facts.parsed is None:
+        return []
+    from cryptography import x509
+
+    found = []
+    for block in facts.parsed.readable:
+        der = block.der or b""
+        try:
+            subject = x509.load_der_x509_certificate(der).subject
+        except ValueError:
+            continue
+        if _same_name(subject.rfc4514_string(), name):
+            found.append(der)
+    return found
+
+
+def _issued(last: Served, issuer: bytes) -> bool:
+    """Whether the key of *issuer* (DER) signed *last*."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
-    from qs_certs import sources
-
     try:
         certificate = x509.load_der_x509_certificate(last.der)
-    except ValueError:
-        return None
-    for root in catalogue.ROOTS.values():
-        candidate = x509.load_der_x509_certificate(sources.embedded(root))
-        try:
-            certificate.verify_directly_issued_by(candidate)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return root
-    return None
-
-
-def _same_name_in(facts: Facts, issuer: str) -> bool:
-    """Whether a certificate of the root file has the name *issuer*."""
-    if facts.parsed is None:
+        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
+    except (ValueError, TypeError, InvalidSignature):
         return False
-    from cryptography import x509
-
-    for block in facts.parsed.readable:
-        try:
-            subject = x509.load_der_x509_certificate(block.der or b"").subject
-        except ValueError:
-            continue
-        if _same_name(subject.rfc4514_string(), issuer):
-            return True
-    return False
+    return True
 
 
 def _same_name(one: str, other: str) -> bool:

@@ -197,6 +197,20 @@ REFUSED = [
         id="impostor",
     ),
     pytest.param(
+        root_file(lambda pki: pki.other.cross_sign(pki.root).pem),
+        "untrusted-chain",
+        3,
+        ["Test Root", "cross-signed copy"],
+        id="cross-signed copy only",
+    ),
+    pytest.param(
+        root_file(lambda pki: pki.other.cross_sign(pki.root).pem + pki.root.certificate.pem),
+        "untrusted-chain",
+        3,
+        ["Test Root", "cross-signed copy"],
+        id="cross-signed copy first",
+    ),
+    pytest.param(
         root_file(excluded),
         "untrusted-chain",
         1,
