@@ -480,6 +480,20 @@ def test_a_root_of_the_catalogue_that_does_not_fit_is_not_named(
     assert "catalogue-root-would-fix" not in codes(program(*CHECK, world.conninfo))
 
 
+def test_a_damaged_file_that_holds_the_issuer_is_the_only_thing_at_fault(
+    program: Program, world: World, pki: Pki
+) -> None:
+    damaged = pki.root.certificate.pem + pki.other.certificate.pem.replace(b"MII", b"M!!", 1)
+    world.root_file.write_bytes(damaged)
+    done = program(*CHECK, world.conninfo)
+    assert at_fault(done) == {"root-unloadable", "goal-missed"}
+    # The control: another root in the damaged file does not explain the chain.
+    world.root_file.write_bytes(
+        damaged.replace(pki.root.certificate.pem, pki.other.certificate.pem)
+    )
+    assert at_fault(program(*CHECK, world.conninfo)) == {"root-unloadable", "untrusted-chain"}
+
+
 def test_a_catalogue_name_on_an_impostor_is_not_the_catalogue_root(
     program: Program, world: World
 ) -> None:
