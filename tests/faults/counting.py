@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 _KEY = "faults"
+ORACLE = "oracle"
+"""What the oracle suite counts with, noted at the end of each of its tests."""
 Count = Callable[[str, int], None]
 """Note that so many of something ran in this test."""
 
@@ -21,14 +23,15 @@ def count(record_property: Callable[[str, object], None]) -> Count:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    totals: Counter[str] = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if isinstance(report, pytest.TestReport) and report.when == "call":
-                for key, value in report.user_properties:
-                    if key == _KEY and isinstance(value, (list, tuple)):
-                        totals[str(value[0])] += int(value[1])
-    if totals:
-        terminalreporter.section("faults")
-        for what, number in sorted(totals.items()):
-            terminalreporter.write_line(f"{number:>8,}  {what}")
+    for key, when in ((ORACLE, "teardown"), (_KEY, "call")):
+        totals: Counter[str] = Counter()
+        for reports in terminalreporter.stats.values():
+            for report in reports:
+                if isinstance(report, pytest.TestReport) and report.when == when:
+                    for name, value in report.user_properties:
+                        if name == key and isinstance(value, (list, tuple)):
+                            totals[str(value[0])] += int(value[1])
+        if totals:
+            terminalreporter.section(key)
+            for what, number in sorted(totals.items()):
+                terminalreporter.write_line(f"{number:>8,}  {what}")

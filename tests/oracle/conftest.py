@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.clients import YARDSTICK, Client, ClientMissing, Libpq, Libpqs
+from tests.faults.counting import ORACLE
 from tests.oracle.judge import Oracle
 from tests.postgres import Postgres
-
-CELLS = pytest.StashKey[int]()
-CLIENTS = pytest.StashKey[str]()
 
 WHOLE = bool(os.environ.get("QS_CERTS_WHOLE_ORACLE"))
 """Every sslmode, and both kinds of servers, in the suites that otherwise ask for the telling ones."""
@@ -58,43 +55,21 @@ def oracle(
     postgres_server: Postgres,
     oracle_clients: dict[str, Client],
     tmp_path_factory: pytest.TempPathFactory,
-    pytestconfig: pytest.Config,
-) -> Iterator[Oracle]:
+) -> Oracle:
     """Each test configures the server that it wants; the bench's own `postgres` does, too."""
-    oracle = Oracle(postgres_server, oracle_clients, tmp_path_factory.mktemp("home"))
-    yield oracle
-    pytestconfig.stash[CELLS] = pytestconfig.stash.get(CELLS, 0) + oracle.cells
-    pytestconfig.stash[CLIENTS] = ", ".join(
-        f"{name} ({_readable(client.version)})" for name, client in oracle_clients.items()
+    return Oracle(postgres_server, oracle_clients, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(autouse=True)
+def _counted(oracle: Oracle, record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """The count travels with the report of the test's end, also under pytest-xdist."""
+    before = oracle.cells
+    yield
+    clients = ", ".join(
+        f"{name} ({_readable(client.version)})" for name, client in oracle.clients.items()
     )
+    record_property(ORACLE, [f"connections compared with {clients}", oracle.cells - before])
 
 
 def _readable(version: int) -> str:
     return f"{version // 10000}.{version % 10000}"
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Under pytest-xdist, hand the count to the process that reports."""
-    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["oracle"] = (
-            session.config.stash.get(CELLS, 0),
-            session.config.stash.get(CLIENTS, ""),
-        )
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    cells, clients = getattr(node, "workeroutput", {}).get("oracle", (0, ""))
-    stash = node.config.stash
-    stash[CELLS] = stash.get(CELLS, 0) + cells
-    stash[CLIENTS] = clients or stash.get(CLIENTS, "")
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    cells = config.stash.get(CELLS, 0)
-    if cells:
-        clients = config.stash[CLIENTS]
-        terminalreporter.write_sep("-", f"oracle: {cells} connections compared with {clients}")
