@@ -6,6 +6,7 @@ Nothing is decided here.  Everything heavy is imported inside the command that n
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
 import re
@@ -22,6 +23,8 @@ from qs_certs.errors import ExitCode, QsCertsError, WrongUsage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typer.models import CommandInfo
+
     from qs_certs.render import Style
 
 app = typer.Typer(
@@ -476,7 +479,7 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a name that the encoding has no letters for
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = app(args=arguments, prog_name="qs-certs", standalone_mode=False)
+        status = _app_for(arguments)(args=arguments, prog_name="qs-certs", standalone_mode=False)
     except _ClickException as error:
         _usage(error, arguments)
     except (KeyboardInterrupt, _Abort):
@@ -486,6 +489,19 @@ def main() -> NoReturn:
     if status == ExitCode.INTERRUPTED:  # newer typers end an interrupted command with this status
         typer.echo("qs-certs: interrupted", err=True)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _app_for(arguments: list[str]) -> typer.Typer:
+    """The app with the one command that was asked for, or with all of them.
+
+    typer makes parameters of the signatures of all commands, whichever is called: 1 ms for each.
+    """
+    one = [each for each in app.registered_commands if [_name(each)] == arguments[:1]]
+    if not one:
+        return app
+    narrowed = copy.copy(app)
+    narrowed.registered_commands = one
+    return narrowed
 
 
 def _usage(error: Exception, arguments: list[str]) -> NoReturn:
@@ -517,8 +533,12 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
 
 
 def _command(arguments: list[str]) -> str:
-    known = {each.name or each.callback.__name__ for each in app.registered_commands}  # type: ignore[union-attr]
+    known = {_name(each) for each in app.registered_commands}
     return next((each for each in arguments if each in known), "qs-certs")
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or command.callback.__name__  # type: ignore[union-attr]
 
 
 def _without_values(message: str) -> str:

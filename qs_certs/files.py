@@ -15,7 +15,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import signal
 import stat
 import sys
@@ -338,7 +337,7 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.qs-[0-9a-f]{8}", re.DOTALL)
 
 def _temporary_name(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")
+    return os.path.join(folder, f".{name}.qs-{os.urandom(4).hex()}")
 
 
 def remove_litter(folder: str, name: str | None = None, *, disk: Disk = DISK) -> None:
@@ -597,7 +596,7 @@ def locked(path: str, *, timeout: float, disk: Disk = DISK) -> Iterator[None]:
                     fix=("run the same command again when it has finished",),
                 )
             # Many waiters must not wake in step.
-            time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+            time.sleep(pause * (0.5 + os.urandom(1)[0] / 255))
             pause = min(pause * 1.5, 0.1)
         disk.truncate(fd, 0)
         write_all(

@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import ssl
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -53,6 +52,8 @@ def scratch(data: bytes) -> Iterator[str]:
 
     CouldNotWrite where none can be made.
     """
+    import tempfile
+
     path = None
     try:
         try:

@@ -6,7 +6,6 @@ came from outside (certificate names, paths, a server's words) passes `visible` 
 
 from __future__ import annotations
 
-import json
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -106,6 +105,8 @@ def colons(sha256: str) -> str:
 
 def as_json(result: Result) -> str:
     """One document.  ASCII only, so that nothing in it can act on a terminal."""
+    import json
+
     return json.dumps(document(result), indent=2, ensure_ascii=True)
 
 
