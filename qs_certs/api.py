@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from qs_certs import accounts, catalogue, changes, reading
+from qs_certs import accounts, catalogue, changes, reading, upkeep
 from qs_certs.changes import Target, Wanted
 from qs_certs.errors import WrongUsage
 from qs_certs.libpq.locations import DEDICATED_FILE
@@ -31,6 +31,8 @@ DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
 LONGEST_PATIENCE = 86_400.0
 """Seconds; the system's own timers end somewhere beyond."""
+LARGEST_NUMBER = 100_000
+"""Of changes, or of days: two and a half centuries."""
 
 
 def _stdin() -> bytes:
@@ -344,9 +346,53 @@ def history(
     *,
     target: str | os.PathLike[str] | None = None,
     dedicated: bool = False,
+    limit: int | None = None,
+    prune: bool = False,
+    keep: int | None = None,
+    older_than: int | None = None,
+    quarantine: bool = False,
+    dry_run: bool = False,
 ) -> HistoryReport:
-    """The changes of the root file, or one of them as a diff."""
-    return reading.history(target_of(target, dedicated=dedicated), identity)
+    """The changes of the root file (the newest *limit*; None or 0: all), or one as a diff.
+
+    *prune* drops those that are neither among the newest *keep* nor younger than *older_than*
+    days, where these are given; *quarantine* puts a damaged journal aside.
+    """
+    _agree_on_history(identity, limit, prune, keep, older_than, quarantine, dry_run)
+    chosen = target_of(target, dedicated=dedicated)
+    if prune:
+        return upkeep.prune(chosen, keep=keep, older_than=older_than, dry_run=dry_run)
+    if quarantine:
+        return upkeep.quarantine(chosen, dry_run=dry_run)
+    return reading.history(chosen, identity, limit=limit or None)
+
+
+def _agree_on_history(
+    identity: int | None,
+    limit: int | None,
+    prune: bool,
+    keep: int | None,
+    older_than: int | None,
+    quarantine: bool,
+    dry_run: bool,
+) -> None:
+    """Raise WrongUsage where the options of `history` contradict one another."""
+    if prune and quarantine:
+        raise WrongUsage("--prune and --quarantine are two things: one after the other")
+    if (prune or quarantine) and identity is not None:
+        raise WrongUsage("a change is shown; --prune and --quarantine take no ID")
+    if prune and keep is None and older_than is None:
+        raise WrongUsage(
+            "--prune needs to be told what may go",
+            fix=("qs-certs history --prune --keep 50", "qs-certs history --prune --older-than 365"),
+        )
+    if not prune and (keep is not None or older_than is not None):
+        raise WrongUsage("--keep and --older-than belong to --prune")
+    if dry_run and not (prune or quarantine):
+        raise WrongUsage("--dry-run belongs to --prune or --quarantine; history changes nothing")
+    for name, number in (("--limit", limit), ("--keep", keep), ("--older-than", older_than)):
+        if number is not None and not 0 <= number <= LARGEST_NUMBER:
+            raise WrongUsage(f"{name} must be from 0 to {LARGEST_NUMBER}")
 
 
 def schema_of(command: str) -> str:

@@ -7,6 +7,7 @@ across a download.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import difflib
 import os
@@ -26,9 +27,10 @@ from qs_certs.errors import (
     WrongUsage,
 )
 from qs_certs.files import DISK, Disk
-from qs_certs.results import ChangeReport, Finding, Source, TargetResult
+from qs_certs.journal import Entry, digest
+from qs_certs.results import ChangeReport, Finding, Source, TargetResult, spans
 from qs_certs.rootfile import quoted
-from qs_certs.store import Entry, Session, Store, digest
+from qs_certs.store import Session, Store
 
 ATTEMPTS = 3
 """How often a change is planned again when somebody else changed the target meanwhile."""
@@ -197,10 +199,7 @@ def plan_rollback(
     *force* is given; WrongUsage for an unknown change; StoreTampered for a damaged content.
     """
     now = None if before is None else digest(before)
-    # An interrupted run's record whose old content still stands is of a change that never happened.
-    history = [each for each in history if each.applied is not None or each.change.before != now]
-    if identity is not None and all(entry.change.id != identity for entry in history):
-        raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
+    chosen = None if identity is None else numbered(history, identity, path)
     if not history:
         return Plan(before, before)
     undone = next((entry for entry in reversed(history) if entry.change.after == now), None)
@@ -215,11 +214,12 @@ def plan_rollback(
             ),
             diff=diff(expected, before, path),
         )
-    if identity is not None:
-        chosen = next(entry for entry in history if entry.change.id == identity)
-    else:
-        chosen = undone or history[-1]
-    after = content(chosen.change.before)
+    chosen = chosen or undone or history[-1]
+    try:
+        after = content(chosen.change.before)
+    except StoreTampered as error:
+        error.fix = _next_intact(history, chosen, content, now, force=force)
+        raise
     old, new = set(_fingerprints(before)), set(_fingerprints(after))
     return Plan(
         before,
@@ -229,6 +229,45 @@ def plan_rollback(
         mode=chosen.mode,
         remove_folder=after is None and any(entry.made_folder for entry in history),
     )
+
+
+def numbered(history: Sequence[Entry], identity: int, path: str) -> Entry:
+    """The change *identity*.  Raises WrongUsage, naming those that there are."""
+    at = bisect.bisect_left(history, identity, key=_id)
+    if at < len(history) and _id(history[at]) == identity:
+        return history[at]
+    raise WrongUsage(
+        f"there is no change {identity} of {path}",
+        why=f"it has {spans(map(_id, history))}" if history else None,
+        fix=("qs-certs history",),
+    )
+
+
+def _id(entry: Entry) -> int:
+    return entry.change.id
+
+
+def _next_intact(
+    history: Sequence[Entry],
+    damaged: Entry,
+    content: Callable[[str | None], bytes | None],
+    now: str | None,
+    *,
+    force: bool,
+) -> tuple[str, ...]:
+    """How to go on where the content before *damaged* is: the next older one, or a newer one."""
+    at = bisect.bisect_left(history, _id(damaged), key=_id)
+    tried = {damaged.change.before, now}
+    for entry in (*reversed(history[:at]), *history[at + 1 :]):
+        if entry.change.before in tried:
+            continue
+        tried.add(entry.change.before)
+        with contextlib.suppress(StoreTampered):
+            content(entry.change.before)
+            forced = " --force" if force else ""
+            whole = f"the content before {entry.change.at:%Y-%m-%d %H:%M} UTC is whole"
+            return (f"qs-certs rollback {_id(entry)}{forced}   # {whole}", "qs-certs history")
+    return ("qs-certs history", "no other earlier content is whole")
 
 
 class _Drift(TargetChanged):
@@ -329,7 +368,7 @@ def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk)
     store = Store(accounts.store_folder(), disk)
     real = files.resolve(path, disk)
     before = files.read(real, disk)
-    plan = judge(before, store.changes(path))
+    plan = judge(before, store.happened(path, before))
     if not plan.changes:
         return TargetResult(path, None, "unchanged")
     if dry_run:
@@ -339,7 +378,7 @@ def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk)
             real = files.resolve(path, disk)
             found = files.read(real, disk)
             if found != plan.before or attempt:
-                plan = judge(found, store.changes(path))
+                plan = judge(found, store.happened(path, found))
             if not plan.changes:
                 return TargetResult(path, None, "unchanged")
             try:
@@ -556,8 +595,8 @@ def remove(
             with contextlib.suppress(StoreTampered):  # then one newline may stay behind
                 earlier = Store(accounts.store_folder(), disk).content(adding.change.before)
         plan = plan_remove(before, fingerprints, earlier)
-        made = any(entry.made_folder for entry in history)
-        return replace(plan, remove_folder=plan.remove_folder and made)
+        made = plan.remove_folder and any(entry.made_folder for entry in history)
+        return replace(plan, remove_folder=made)
 
     results = tuple(
         change(target, "remove", judge, dry_run=dry_run, disk=disk) for target in targets

@@ -290,11 +290,39 @@ def rollback(
     )
 
 
+_NEWEST = 50
+"""How many changes `history` shows to a person who names no limit."""
+
+
 @app.command(epilog="Example: qs-certs history    One change as a diff: qs-certs history 3")
 def history(
     change: Change = None,
     target: TargetOption = None,
     dedicated: Dedicated = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", metavar="N", help="The newest N; 0 for all.  By default 50, in JSON all."
+        ),
+    ] = None,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Drop old changes; what a rollback now needs always stays."),
+    ] = False,
+    keep: Annotated[
+        int | None, typer.Option("--keep", metavar="N", help="Prune none of the newest N.")
+    ] = None,
+    older_than: Annotated[
+        int | None,
+        typer.Option("--older-than", metavar="DAYS", help="Prune none that is younger."),
+    ] = None,
+    quarantine: Annotated[
+        bool,
+        typer.Option(
+            "--quarantine", help="Put a damaged journal aside and begin anew; no content is lost."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
@@ -302,7 +330,21 @@ def history(
     from qs_certs import api
 
     _schema("history", json_schema)
-    _finish("history", lambda: api.history(change, target=target, dedicated=dedicated), json=json)
+    _finish(
+        "history",
+        lambda: api.history(
+            change,
+            target=target,
+            dedicated=dedicated,
+            limit=_NEWEST if limit is None and not json else limit,
+            prune=prune,
+            keep=keep,
+            older_than=older_than,
+            quarantine=quarantine,
+            dry_run=dry_run,
+        ),
+        json=json,
+    )
 
 
 @app.command("list", epilog="Example: qs-certs list --target /etc/ssl/certs/ca-certificates.crt")

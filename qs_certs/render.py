@@ -28,6 +28,7 @@ from qs_certs.results import (
     RootsReport,
     ServerReport,
     TargetResult,
+    spans,
 )
 
 Result = (
@@ -135,10 +136,14 @@ def document(result: Result) -> dict[str, object]:
         case HistoryReport():
             command = "history"
             body = {
-                "status": "ok",
+                "status": result.status,
                 "target": result.target,
                 "changes": [_fields(change) for change in result.changes],
+                "earlier": result.earlier,
                 "diff": result.diff,
+                "dropped": [_fields(change) for change in result.dropped],
+                "freed": result.freed,
+                "aside": result.aside,
                 "findings": [_finding(each) for each in result.findings],
             }
         case ListReport():
@@ -367,9 +372,13 @@ def _outcome(outcome: str | None, verified: bool) -> str:
 def _history_lines(report: HistoryReport) -> list[str]:
     if report.diff is not None:
         return _diff_lines(report.diff) or ["(no difference)"]
+    if report.status != "ok":
+        return _upkeep_lines(report)
     if not report.changes:
         return [f"qs-certs has not changed {visible(report.target)}"]
     lines = [visible(report.target)]
+    if report.earlier:
+        lines.append(f"      {report.earlier} earlier; to see all: qs-certs history --limit 0")
     for change in report.changes:
         what = [*(f"+{name}" for name in change.added), *(f"-{name}" for name in change.removed)]
         state = "removed the file" if change.after is None else ""
@@ -378,6 +387,29 @@ def _history_lines(report: HistoryReport) -> list[str]:
         lines.append(f"{change.id:>4}  {time(change.at)}  {change.command:<8}  {parts}".rstrip())
         lines.append(f"      {_content(change.before)} -> {_content(change.after)}")
     return lines
+
+
+def _upkeep_lines(report: HistoryReport) -> list[str]:
+    """What `--prune` and `--quarantine` did, or would do."""
+    path = visible(report.target)
+    if report.aside is not None:
+        return [
+            f"the damaged journal is now {visible(report.aside)}",
+            "every content is kept; a new journal begins with what the file holds now",
+        ]
+    if report.status == "unchanged":
+        return [f"{path}: nothing to do"]
+    if not report.dropped and not report.freed:
+        return ["the journal is damaged, and would be put aside; every content would be kept"]
+    would = "would be " if report.status == "would-change" else ""
+    count = len(report.dropped)
+    numbers = f" ({spans(change.id for change in report.dropped)})" if count else ""
+    noun = "change" if count == 1 else "changes"
+    left = f"{len(report.changes)} in the history"
+    return [
+        f"{path}: {count} {noun}{numbers} {would}dropped, {left}",
+        f"{report.freed} bytes of contents {would}deleted, which nothing names any more",
+    ]
 
 
 def _content(sha256: str | None) -> str:

@@ -135,15 +135,39 @@ class Change:
     removed: tuple[str, ...] = ()
 
 
+def spans(numbers: Iterable[int]) -> str:
+    """Ascending *numbers* as people write them: `1, 4 to 7`."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in found)
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryReport:
-    """What `history` returns; *diff* is given when one change was asked for."""
+    """What `history` returns; *diff* is given when one change was asked for.
+
+    *earlier* changes were not asked for.  With `--prune`, *dropped* are those that went, and
+    *freed* is how many bytes of contents went with them; with `--quarantine`, *aside* is where the
+    damaged journal is now.
+    """
 
     target: str
     changes: tuple[Change, ...]
     diff: str | None = None
     findings: tuple[Finding, ...] = ()
-    exit_code: ExitCode = ExitCode.OK
+    status: Literal["ok", "changed", "unchanged", "would-change"] = "ok"
+    earlier: int = 0
+    dropped: tuple[Change, ...] = ()
+    freed: int = 0
+    aside: str | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.ACTION_NEEDED if self.status == "would-change" else ExitCode.OK
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ tls-inspection expired-certificate certificate-expires-soon not-yet-valid host-n
 no-host-name crl-failure revoked-certificate server-without-tls not-postgresql http-proxy
 old-tls-protocol server-error closed-at-once timed-out unreachable name-not-resolved unix-socket
 direct-tls-refused public-root-verify-ca default-overridden first-root-file could-not-download
-sudo-target nothing-to-roll-back repaired
+sudo-target nothing-to-roll-back repaired change-interrupted journal-quarantined
 """.split()  # noqa: SIM905 - a paragraph reads better than sixty lines
 
 OPTIONS = {
@@ -54,7 +54,10 @@ OPTIONS = {
     },
     "remove": {"--target", "--user"},
     "rollback": {"--target", "--user", "--force"},
-    "history": {"--target", "--user"},
+    "history": {
+        "--target", "--user", "--limit", "--prune", "--keep", "--older-than", "--quarantine",
+        "--dry-run",
+    },
     "list": {"--target", "--user"},
     "roots": {"--pem"},
     "clients": set(),

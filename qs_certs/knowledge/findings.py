@@ -765,6 +765,22 @@ _CHANGES = (
         ("qs-certs history",),
     ),
     FindingKind(
+        "change-interrupted",
+        "warning",
+        "A change was interrupted, and may or may not have happened",
+        "Only the root file tells, and it cannot be read now.",
+        ("qs-certs history",),
+    ),
+    FindingKind(
+        "journal-quarantined",
+        "warning",
+        "An earlier history of this user's root files was damaged and lies aside",
+        "The rollback store went on with a new journal. Every content that the damaged one names is "
+        "still in the store; README.txt there says how to bring one back. Nothing of it is deleted "
+        "while the damaged journal lies there.",
+        ("qs-certs history", "remove journal.broken-N.jsonl once nobody needs it any more"),
+    ),
+    FindingKind(
         "repaired",
         "ok",
         "Damage in the root file was mended",

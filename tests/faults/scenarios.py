@@ -371,7 +371,7 @@ def _history_holds(place: Place) -> None:
     """Read by this function's own code: the chain, closed records, and every content named."""
     journal = place.store / "journal.jsonl"
     raw = journal.read_bytes() if journal.exists() else b""
-    last = "0" * 64
+    before = b""
     opened: set[int] = set()
     whole = raw[: raw.rfind(b"\n") + 1]
     lines = whole.splitlines()
@@ -381,8 +381,9 @@ def _history_holds(place: Place) -> None:
             hold(number == len(lines) - 1, "the chain is broken", line)
             break
         record = json.loads(body)
-        hold(record["prev"] == last, "the chain is broken", record)
-        last = checksum.decode()
+        named = hashlib.sha256(before).hexdigest()
+        hold(record["prev"] == named, "the chain is broken", record)
+        before += line + b"\n"
         if record["kind"] != "change":
             opened.discard(record["id"])
             continue
