@@ -31,7 +31,6 @@ from pathlib import Path
 
 from qs_certs import files, journal
 from qs_certs.errors import (
-    ChangedUnconfirmed,
     CouldNotRead,
     QsCertsError,
     StoreTampered,
@@ -157,10 +156,6 @@ class Store:
                     found.append((match[1], self._disk.lstat(self._blob(match[1])).st_size))
         return tuple(found)
 
-    def holds(self, raw: bytes) -> bool:
-        """Whether *raw* is the journal now."""
-        return self._raw_journal() == raw
-
     def pruned(self, target: str, dropped: Collection[int]) -> bytes:
         """The journal without the changes *dropped* of *target*."""
         known = self._read_journal()
@@ -204,6 +199,17 @@ class Store:
         except StoreTampered as error:
             return error
         return None
+
+    def confirm(self) -> None:
+        """Make durable that this journal took another one's place: a killed run may not have."""
+        if not self._read_journal().rewritten:
+            return
+        try:
+            files.sync_folder(self.folder, self._disk)
+        except OSError as error:
+            raise StoreUnusable(
+                f"the rollback store cannot be written: {self.folder}", why=files.reason(error)
+            ) from error
 
     def quarantine(self, target: str, content: bytes | None) -> str | None:
         """Put a damaged journal aside and begin a new one, with *content*, which *target* holds.
@@ -402,8 +408,8 @@ class Session:
         """Drop the changes *dropped* of *target*, and every content that no change names then.
 
         Returns how many bytes of contents went.  The shorter journal is durable before the first
-        of them goes; one that cannot be deleted now goes with the next prune.  Raises OSError
-        where nothing was dropped, ChangedUnconfirmed where that is not known to be durable.
+        of them goes; one that cannot be deleted now goes with the next prune.  Raises
+        CouldNotWrite where nothing was dropped, ChangedUnconfirmed as `files.replace` does.
         """
         store = self._store
         raw = store.pruned(target, dropped)
@@ -421,21 +427,12 @@ class Session:
         return freed
 
     def replace_journal(self, raw: bytes) -> None:
-        """Put a journal *raw* in place of this one, durably.  Raises as `prune` does."""
+        """Put a journal *raw* in place of this one.  Raises as `files.replace` does."""
         path = self._store._journal_path
-        try:
-            files.create(path, raw, 0o600, self._disk)
-        except OSError as error:
-            with contextlib.suppress(QsCertsError):
-                if self._store.holds(raw):
-                    raise ChangedUnconfirmed(
-                        f"{path} was replaced, but that is not known to survive a power cut; "
-                        "no content was deleted",
-                        why=files.reason(error),
-                        fix=("run the same command again",),
-                    ) from error
-            raise
-        self._journal = self._store._read_journal()
+        now = files.read(path, self._disk)
+        files.replace(path, raw, expected=now, verify=lambda _: None, mode=0o600, disk=self._disk)
+        self._journal = Journal(path)
+        self._journal.read(raw)
 
 
 def _now() -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Literal
 
 from qs_certs import accounts, files
 from qs_certs.changes import Target
@@ -62,40 +62,38 @@ def prune(
     if older_than is not None:
         before = datetime.now(timezone.utc) - timedelta(days=older_than)
 
-    def plan(store: Store) -> tuple[Entry, ...]:
+    def plan(store: Store) -> tuple[Sequence[Entry], frozenset[int]]:
         content = files.read(files.resolve(path, disk), disk)
         history = tuple(store.happened(path, content))
         now = None if content is None else digest(content)
-        return dispensable(history, now, keep=keep, before=before)
+        dropped = dispensable(history, now, keep=keep, before=before)
+        return history, frozenset(entry.change.id for entry in dropped)
 
     def work() -> HistoryReport:
         store = Store(accounts.store_folder(), disk)
-        dropped = plan(store)
-        unnamed = store.unnamed(store.pruned(path, _ids(dropped)))
+        history, gone = plan(store)
+        unnamed = store.unnamed(store.pruned(path, gone))
         freed = sum(size for _, size in unnamed)
-        if not dropped and not unnamed:
-            report = HistoryReport(path, (), status="unchanged")
-        elif dry_run:
-            report = HistoryReport(path, (), status="would-change", freed=freed)
-        else:
-            with store.writing() as session:
-                dropped = plan(store)
-                freed = session.prune(path, _ids(dropped))
-            report = HistoryReport(path, (), status="changed", freed=freed)
-        gone = _ids(dropped)
-        left = tuple(entry.change for entry in store.changes(path) if entry.change.id not in gone)
-        return replace(
-            report,
-            changes=left,
-            dropped=tuple(entry.change for entry in dropped),
+        status: Literal["unchanged", "would-change", "changed"] = "unchanged"
+        if gone or unnamed:
+            status = "would-change"
+            if not dry_run:
+                with store.writing() as session:
+                    history, gone = plan(store)
+                    freed = session.prune(path, gone)
+                status = "changed"
+        elif not dry_run:
+            store.confirm()
+        return HistoryReport(
+            path,
+            tuple(entry.change for entry in history if entry.change.id not in gone),
+            status=status,
+            dropped=tuple(entry.change for entry in history if entry.change.id in gone),
+            freed=freed,
             findings=quarantined(store),
         )
 
     return accounts.run_as(target.account, work)
-
-
-def _ids(entries: Sequence[Entry]) -> frozenset[int]:
-    return frozenset(entry.change.id for entry in entries)
 
 
 def quarantine(target: Target, *, dry_run: bool = False, disk: Disk = DISK) -> HistoryReport:
@@ -108,6 +106,8 @@ def quarantine(target: Target, *, dry_run: bool = False, disk: Disk = DISK) -> H
     def work() -> HistoryReport:
         store = Store(accounts.store_folder(), disk)
         if store.damage() is None:
+            if not dry_run:
+                store.confirm()
             return HistoryReport(path, (), status="unchanged", findings=quarantined(store))
         if dry_run:
             return HistoryReport(path, (), status="would-change")

@@ -23,7 +23,7 @@ from typing import IO
 
 from qs_certs.errors import ChangedUnconfirmed, QsCertsError
 from qs_certs.files import DISK
-from tests.faults.scenarios import Stage, hold
+from tests.faults.scenarios import Stage, hold, judge_answer
 
 assert sys.platform == "linux"
 
@@ -144,16 +144,15 @@ def strike(staged: Stage, folder: Path, point: Point, fault: str) -> Traced:
 
 def judge_status(staged: Stage, traced: Traced) -> None:
     """What the process said with its exit code must be what it did."""
-    now = staged.place.content
     if traced.killed:
         return
-    if traced.status == SUCCESS:
-        hold(now == staged.new, "success, but the target is not the new one", now)
-    elif traced.status == UNCONFIRMED:
-        hold(now == staged.new, "said to be changed, but is not", now)
-    else:
-        hold(traced.status == UNTOUCHED, "an error that is not ours escaped", traced.status)
-        hold(now == staged.old, "said that nothing was changed", now)
+    said = {
+        SUCCESS: None,
+        UNCONFIRMED: ChangedUnconfirmed("changed, unconfirmed"),
+        UNTOUCHED: QsCertsError("nothing was changed"),
+    }
+    hold(traced.status in said, "an error that is not ours escaped", traced.status)
+    judge_answer(staged, said[traced.status])
 
 
 ERRNOS = ("EIO", "ENOSPC", "EACCES", "EMFILE")
