@@ -377,22 +377,24 @@ def _agree_on_history(
     dry_run: bool,
 ) -> None:
     """Raise WrongUsage where the options of `history` contradict one another."""
+    problem = None
     if prune and quarantine:
-        raise WrongUsage("--prune and --quarantine are two things: one after the other")
-    if (prune or quarantine) and identity is not None:
-        raise WrongUsage("a change is shown; --prune and --quarantine take no ID")
-    if prune and keep is None and older_than is None:
-        raise WrongUsage(
-            "--prune needs to be told what may go",
-            fix=("qs-certs history --prune --keep 50", "qs-certs history --prune --older-than 365"),
-        )
-    if not prune and (keep is not None or older_than is not None):
-        raise WrongUsage("--keep and --older-than belong to --prune")
-    if dry_run and not (prune or quarantine):
-        raise WrongUsage("--dry-run belongs to --prune or --quarantine; history changes nothing")
+        problem = "--prune and --quarantine are two things: one after the other"
+    elif (prune or quarantine) and identity is not None:
+        problem = "an ID shows one change; --prune and --quarantine take none"
+    elif prune and keep is None and older_than is None:
+        problem = "--prune needs to be told what may go: add --keep N or --older-than DAYS"
+    elif not prune and (keep is not None or older_than is not None):
+        problem = "--keep and --older-than belong to --prune"
+    elif dry_run and not (prune or quarantine):
+        problem = "--dry-run belongs to --prune or --quarantine; history itself changes nothing"
     for name, number in (("--limit", limit), ("--keep", keep), ("--older-than", older_than)):
         if number is not None and not 0 <= number <= LARGEST_NUMBER:
-            raise WrongUsage(f"{name} must be from 0 to {LARGEST_NUMBER}")
+            problem = f"{name} must be from 0 to {LARGEST_NUMBER}"
+    if problem is not None:
+        raise WrongUsage(
+            problem, fix=("qs-certs history --help", "qs-certs history --prune --keep 50")
+        )
 
 
 def schema_of(command: str) -> str:

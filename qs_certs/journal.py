@@ -25,10 +25,9 @@ from typing import overload
 from qs_certs.errors import StoreTampered
 from qs_certs.results import Change
 
-_HEAD = re.compile(
-    rb'\{"v": 1, "kind": "(?:(change)|(done)|(void)|(prune|quarantine))", "id": (\d{1,15})[,}]'
-)
-_NO_RECORD = (b"", b"", b"", b"", b"0")
+_HEAD = re.compile(rb'\{"v": 1, "kind": "([a-z]+)", "id": (\d{1,15})[,}]')
+_OF_CHANGES = frozenset({b"change", b"done", b"void"})
+_NO_RECORD = b"", b"0"
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _HASH = rb'(?:null|"([0-9a-f]{64})")'
 _LIST = rb'\[((?:"[^"\\]*(?:\\.[^"\\]*)*"(?:, )?)*)\]'
@@ -137,15 +136,9 @@ class Journal:
         """The changes of *target*, oldest first, without those that never happened."""
         # In a JSON string no quote stands bare, so this cannot be part of another value.
         named = b'"target": ' + json.dumps(target).encode() + b', "before": '
-        ended = self._ended
-        return History(
-            self,
-            [
-                identity
-                for identity, line in self._changes.items()
-                if named in line and ended.get(identity) is not False
-            ],
-        )
+        void = {each for each, done in self._ended.items() if not done}
+        found = [each for each, line in self._changes.items() if named in line]
+        return History(self, found).without(void)
 
     def read(self, raw: bytes) -> None:
         """Take in what *raw*, which begins as this journal does, has more.
@@ -158,31 +151,33 @@ class Journal:
             new = raw[self.size : self._walk(raw)]
         self._add(new)
 
+    def _vouched(self, new: bytes) -> bool:
+        """Whether the last line of *new* is whole, and vouches for every byte before it."""
+        start = new.rfind(b"\n", 0, -1) + 1
+        line = new[start:-1]
+        before = self._hash.copy()
+        before.update(memoryview(new)[:start])
+        return _whole(line) and line[-131:-67] == before.hexdigest().encode()
+
     def _add(self, new: bytes) -> None:
         """Take in the verified lines *new*."""
+        changes, ended, match = self._changes, self._ended, _HEAD.match
         for number, line in enumerate(new.split(b"\n")[:-1]):
-            found = _HEAD.match(line)
-            change, done, void, first, identity = found.groups() if found else _NO_RECORD
-            if change:
-                self._changes[int(identity)] = line
-            elif (done or void) and int(identity) in self._changes:
-                self._ended[int(identity)] = void is None
-            elif first and not number and not self._raw:
-                self._floor = int(identity)
+            found = match(line)
+            kind, digits = found.groups() if found else _NO_RECORD
+            identity = int(digits)
+            if kind == b"change":
+                changes[identity] = line
+            elif kind in (b"done", b"void") and identity in changes:
+                ended[identity] = kind == b"done"
+            elif kind in (b"prune", b"quarantine") and not number and not self._raw:
+                self._floor = identity
                 self.rewritten = True
             else:
                 where = self._raw.count(b"\n") + number + 1
                 raise self._bad(where, "it is no record of ours, or belongs elsewhere")
         self._hash.update(new)
         self._raw = self._raw + new if self._raw else new
-
-    def _vouched(self, new: bytes) -> bool:
-        """Whether the last line of *new* is whole, and vouches for every byte before it."""
-        start = new.rfind(b"\n", 0, -1) + 1
-        line = new[start:-1]
-        before = self._hash.copy()
-        before.update(new[:start])
-        return _whole(line) and line[-131:-67] == before.hexdigest().encode()
 
     def _walk(self, raw: bytes) -> int:
         """Where the whole lines of *raw* end.  Raises StoreTampered at the first damaged one."""
@@ -221,7 +216,7 @@ class Journal:
         rest = []
         for line in self._raw.split(b"\n")[:-1]:
             found = _HEAD.match(line)
-            if found is not None and found[4] is None and int(found[5]) not in gone:
+            if found is not None and found[1] in _OF_CHANGES and int(found[2]) not in gone:
                 rest.append(line[:-65])
         return chained(_body(first), *rest)
 
@@ -260,7 +255,7 @@ def named(raw: bytes) -> set[str]:
 def highest_id(raw: bytes) -> int:
     """The highest number of a change in those lines of *raw*, a damaged journal, that are whole."""
     heads = (_HEAD.match(line) for line in raw.split(b"\n") if _whole(line))
-    return max((int(head[5]) for head in heads if head is not None), default=0)
+    return max((int(head[2]) for head in heads if head is not None), default=0)
 
 
 def _whole(line: bytes) -> bool:
