@@ -234,7 +234,7 @@ def _read_regular(path: str, fd: int, disk: Disk) -> bytes:
     if status.st_size > MAXIMUM_SIZE:
         raise _refused(path, f"larger than {MAXIMUM_SIZE // 2**20} MiB")
     pieces = []
-    while piece := disk.read(fd, 1 << 20):
+    while piece := disk.read(fd, max(1 << 20, status.st_size)):  # one piece needs no joining
         pieces.append(piece)
     return b"".join(pieces)
 

@@ -74,7 +74,9 @@ class Journal:
         self.path = path
         self.rewritten = False
         """The first line says that this journal took the place of another one."""
-        self._raw = b""
+        self.size = 0
+        """How many bytes of the file are whole lines; what follows is a torn tail."""
+        self._pieces: list[bytes] = []
         self._hash = hashlib.sha256()
         self._floor = 0
         self._changes: dict[int, bytes] = {}
@@ -83,12 +85,7 @@ class Journal:
     @property
     def raw(self) -> bytes:
         """The bytes of its whole lines."""
-        return self._raw
-
-    @property
-    def size(self) -> int:
-        """How many bytes of the file are whole lines; what follows is a torn tail."""
-        return len(self._raw)
+        return b"".join(self._pieces)
 
     @property
     def next_id(self) -> int:
@@ -102,7 +99,12 @@ class Journal:
 
     def begins(self, raw: bytes) -> bool:
         """Whether *raw* is this journal, perhaps with more behind it."""
-        return raw.startswith(self._raw)
+        at = 0
+        for piece in self._pieces:
+            if not raw.startswith(piece, at):
+                return False
+            at += len(piece)
+        return True
 
     def entry(self, identity: int) -> Entry:
         """The change *identity*, which is there.  Raises StoreTampered for one of another form."""
@@ -149,15 +151,23 @@ class Journal:
         new = raw[self.size : raw.rfind(b"\n") + 1]
         if new and not self._vouched(new):
             new = raw[self.size : self._walk(raw)]
+            self._hash.update(new)
         self._add(new)
 
     def _vouched(self, new: bytes) -> bool:
-        """Whether the last line of *new* is whole, and vouches for every byte before it."""
+        """Whether the last line of *new* is whole, and vouches for every byte before it.
+
+        If so, they are taken into the hash.
+        """
         start = new.rfind(b"\n", 0, -1) + 1
         line = new[start:-1]
-        before = self._hash.copy()
-        before.update(memoryview(new)[:start])
-        return _whole(line) and line[-131:-67] == before.hexdigest().encode()
+        whole = self._hash.copy()
+        whole.update(memoryview(new)[:start])
+        if not _whole(line) or line[-131:-67] != whole.hexdigest().encode():
+            return False
+        whole.update(new[start:])
+        self._hash = whole
+        return True
 
     def _add(self, new: bytes) -> None:
         """Take in the verified lines *new*."""
@@ -170,14 +180,15 @@ class Journal:
                 changes[identity] = line
             elif kind in (b"done", b"void") and identity in changes:
                 ended[identity] = kind == b"done"
-            elif kind in (b"prune", b"quarantine") and not number and not self._raw:
+            elif kind in (b"prune", b"quarantine") and not number and not self._pieces:
                 self._floor = identity
                 self.rewritten = True
             else:
-                where = self._raw.count(b"\n") + number + 1
+                where = self.raw.count(b"\n") + number + 1
                 raise self._bad(where, "it is no record of ours, or belongs elsewhere")
-        self._hash.update(new)
-        self._raw = self._raw + new if self._raw else new
+        if new:
+            self._pieces.append(new)
+            self.size += len(new)
 
     def _walk(self, raw: bytes) -> int:
         """Where the whole lines of *raw* end.  Raises StoreTampered at the first damaged one."""
@@ -204,6 +215,7 @@ class Journal:
 
     def appended(self, line: bytes) -> None:
         """*line* is durable."""
+        self._hash.update(line)
         self._add(line)
 
     def without(self, dropped: Collection[int], record: dict[str, object]) -> bytes:
@@ -214,7 +226,7 @@ class Journal:
         gone = {*dropped, *(each for each, done in self._ended.items() if not done)}
         first = {"kind": "prune", "id": self.next_id - 1, **record, "head": self._hash.hexdigest()}
         rest = []
-        for line in self._raw.split(b"\n")[:-1]:
+        for line in self.raw.split(b"\n")[:-1]:
             found = _HEAD.match(line)
             if found is not None and found[1] in _OF_CHANGES and int(found[2]) not in gone:
                 rest.append(line[:-65])

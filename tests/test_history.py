@@ -136,16 +136,19 @@ def test_ten_thousand_changes_cost_a_run_at_most_half_of_it(tmp_path: Path, coun
     empty.root_file.parent.mkdir(parents=True)
     empty.root_file.write_bytes(grown.root_file.read_bytes())
     took: dict[tuple[str, bool], list[float]] = {}
-    for _ in range(3):
+    ratios: dict[str, float] = {}
+    for rounds in range(1, 9):  # a machine with other work to do needs more of them
         for words in commands:
             for program in (empty, grown):
                 asked = words if program is grown or words[-1] != "10001" else ("history", "1")
                 used = seconds(program, *asked)
                 took.setdefault((" ".join(words), program is grown), []).append(used)
-    assert len(grown("history", "--json").document["changes"]) == 10_006
-    for words in commands:
-        name = " ".join(words)
-        ratio = min(took[name, True]) / min(took[name, False])
+        names = [" ".join(words) for words in commands]
+        ratios = {name: min(took[name, True]) / min(took[name, False]) for name in names}
+        if rounds > 1 and max(ratios.values()) <= 1.5:
+            break
+    assert len(grown("history", "--json").document["changes"]) == 10_000 + 2 * rounds
+    for name, ratio in ratios.items():
         count(
             f"history: {name} after 10,000 changes, % of an empty store's time", round(ratio * 100)
         )
@@ -530,7 +533,7 @@ def _somebody_else(place: Place, what: str) -> None:
     if what == "edit":
         place.target.parent.mkdir(exist_ok=True)
         with place.target.open("ab") as file:
-            file.write(b"# somebody else\n")
+            file.write(b"\n# somebody else\n")
     else:
         place.target.unlink(missing_ok=True)
 
