@@ -417,11 +417,11 @@ def test_a_journal_that_is_a_link_is_put_aside_as_it_is(place: Place) -> None:
     assert place.rollback().status == "changed"
 
 
-FLIPS = (lambda place: 1 << place % 8, lambda place: 0xFF, lambda place: 0x20)
+FLIPS = (lambda place: 1 << place % 8, lambda place: 0xFF)
 
 
 def test_after_any_damage_of_the_journal_there_is_a_way_on(place: Place, count: Count) -> None:
-    """Every byte flipped in three ways, and every truncation: read, put aside where it must be,
+    """Every byte flipped in two ways, and every truncation: read, put aside where it must be,
     change, undo.  Never another history than a beginning of the true one, and no content lost."""
     place.target.write_bytes(FOREIGN)
     place.install(G2)
@@ -446,14 +446,14 @@ def test_after_any_damage_of_the_journal_there_is_a_way_on(place: Place, count: 
         except StoreTampered:
             aside += 1
             assert store.damage() is not None
-            if number % 23:  # the way on is the same for all; some go it
+            if number % 37:  # the way on is the same for all; some go it
                 continue
             assert place.quarantine(QUICK).status == "changed"
             (broken,) = place.store.glob("journal.broken-*")
             assert broken.read_bytes() == damaged
             found = []
         assert found == [entry.change for entry in told[: len(found)]], number
-        if number % 23 and len(found) == len(told):
+        if number % 37 and len(found) == len(told):
             continue
         assert place.remove(G2, QUICK).status == "changed"
         assert place.rollback(disk=QUICK).status == "changed"
