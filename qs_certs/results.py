@@ -24,6 +24,7 @@ Outcome = Literal["encrypted", "plaintext", "fails"]
 _SEVERITY_OF_CODE = (
     # The order in which one exit code outranks another where several targets or servers ended
     # differently: what must stop a script first.
+    ExitCode.INTERRUPTED,
     ExitCode.BUG,
     ExitCode.INTEGRITY,
     ExitCode.NOT_WRITTEN,
