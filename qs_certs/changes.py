@@ -12,13 +12,15 @@ import difflib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from qs_certs import accounts, bundle, catalogue, files, openssl
-from qs_certs.accounts import Account
+from qs_certs.accounts import Account, Progress
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
     CouldNotWrite,
+    Interrupted,
     QsCertsError,
     StoreTampered,
     TargetChanged,
@@ -45,6 +47,11 @@ class Target:
     def user(self) -> str | None:
         return None if self.account is None else self.account.name
 
+    @property
+    def chosen(self) -> bool:
+        """Chosen by an administrator, with --user or --all-users."""
+        return self.account is not None and self.account.chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -64,6 +71,8 @@ class Plan:
     def changes(self) -> bool:
         return self.before != self.after
 
+
+Outcome = TypeVar("Outcome")
 
 Judge = Callable[[bytes | None, Sequence[Entry]], Plan]
 """Makes a plan from the target's content and its history, oldest first."""
@@ -317,12 +326,31 @@ def change(
 def _for_this_file(fix: str, path: str, account: Account | None) -> str:
     """A command of ours for the very file *path*: as it stands, it would change the default one."""
     words, comment, why = fix.partition("   #")
-    if account is not None or not words.startswith("qs-certs ") or "--dedicated" in words:
+    if not words.startswith("qs-certs "):
+        return fix
+    if account is not None and account.chosen:
+        return f"{words} --user {quoted(account.name)}{comment}{why}"
+    if account is not None or "--dedicated" in words:
         return fix
     default = accounts.surroundings().root_file
     if default is not None and os.path.abspath(default) == path:  # noqa: PTH100
         return fix
     return f"{words} --target {quoted(path)}{comment}{why}"
+
+
+def _each(
+    targets: Sequence[Target], work: Callable[[Target], Outcome], progress: Progress | None
+) -> list[Outcome | TargetResult]:
+    """What *work* makes of each target; where Ctrl-C ends a run over accounts, the rest failed."""
+    if not any(target.chosen for target in targets):
+        return [work(target) for target in targets]
+    return accounts.in_turn(targets, work, _stopped, progress)
+
+
+def _stopped(target: Target) -> TargetResult:
+    path = os.path.abspath(target.path)  # noqa: PTH100
+    error = Interrupted("interrupted before the turn of this user came; nothing was changed")
+    return TargetResult(path, target.user, "failed", error=error)
 
 
 def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk) -> TargetResult:
@@ -454,6 +482,7 @@ def install(
     repair: bool = False,
     dry_run: bool = False,
     findings: tuple[Finding, ...] = (),
+    progress: Progress | None = None,
     disk: Disk = DISK,
 ) -> ChangeReport:
     """Make every target hold the wanted roots.
@@ -462,15 +491,23 @@ def install(
     raises (CouldNotFetch, IntegrityError): then no target was touched.
     """
     fingerprints = tuple(each.sha256 for each in wanted)
-    done: dict[int, TargetResult] = {}
-    for index, target in enumerate(targets):
-        result = _already(target, fingerprints, replace_all=replace_all, repair=repair, disk=disk)
-        if result is not None:
-            done[index] = result
+    there = _each(
+        targets,
+        lambda target: _already(
+            target, fingerprints, replace_all=replace_all, repair=repair, disk=disk
+        ),
+        progress,
+    )
+    if any(result is not None and isinstance(result.error, Interrupted) for result in there):
+        results = tuple(
+            result or _stopped(target) for target, result in zip(targets, there, strict=True)
+        )
+        return ChangeReport("install", results, findings)
+    missing = [target for target, result in zip(targets, there, strict=True) if result is None]
     roots: dict[str, bytes] = {}
     source: Source | None = None
     warnings: list[Finding] = []
-    if len(done) < len(targets):
+    if missing:
         for each in wanted:
             der, source, warning = each.fetch()
             roots[each.sha256] = der
@@ -482,13 +519,16 @@ def install(
             return lambda before, _: plan_replace(before, roots)
         return lambda before, _: plan_install(before, roots, path, repair=repair)
 
-    results = tuple(
-        done.get(index)
-        or change(
-            target, "install", judge_for(target.path), dry_run=dry_run, source=source, disk=disk
+    changed = iter(
+        _each(
+            missing,
+            lambda target: change(
+                target, "install", judge_for(target.path), dry_run=dry_run, source=source, disk=disk
+            ),
+            progress,
         )
-        for index, target in enumerate(targets)
     )
+    results = tuple(result or next(changed) for result in there)
     return ChangeReport("install", results, (*findings, *warnings))
 
 
@@ -542,6 +582,7 @@ def remove(
     fingerprints: Sequence[str],
     *,
     dry_run: bool = False,
+    progress: Progress | None = None,
     disk: Disk = DISK,
 ) -> ChangeReport:
     """Take roots out of every target again."""
@@ -559,10 +600,12 @@ def remove(
         made = any(entry.made_folder for entry in history)
         return replace(plan, remove_folder=plan.remove_folder and made)
 
-    results = tuple(
-        change(target, "remove", judge, dry_run=dry_run, disk=disk) for target in targets
+    results = _each(
+        targets,
+        lambda target: change(target, "remove", judge, dry_run=dry_run, disk=disk),
+        progress,
     )
-    return ChangeReport("remove", results)
+    return ChangeReport("remove", tuple(results))
 
 
 def rollback(
@@ -571,10 +614,10 @@ def rollback(
     identity: int | None = None,
     force: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
     disk: Disk = DISK,
 ) -> ChangeReport:
     """Undo the last change of every target, or bring back its state before change *identity*."""
-    findings: list[Finding] = []
 
     def judge_for(path: str) -> Judge:
         def judge(before: bytes | None, history: Sequence[Entry]) -> Plan:
@@ -583,14 +626,17 @@ def rollback(
 
         return judge
 
-    results = []
-    for target in targets:
-        result = change(target, "rollback", judge_for(target.path), dry_run=dry_run, disk=disk)
-        if result.status == "unchanged":
-            findings.append(
-                Finding(
-                    "nothing-to-roll-back", "ok", f"there is nothing to roll back in {result.path}"
-                )
-            )
-        results.append(result)
+    results = _each(
+        targets,
+        lambda target: change(
+            target, "rollback", judge_for(target.path), dry_run=dry_run, disk=disk
+        ),
+        progress,
+    )
+    # A run over accounts says so of each in its own line.
+    findings = [
+        Finding("nothing-to-roll-back", "ok", f"there is nothing to roll back in {result.path}")
+        for target, result in zip(targets, results, strict=True)
+        if result.status == "unchanged" and not target.chosen
+    ]
     return ChangeReport("rollback", tuple(results), tuple(findings))

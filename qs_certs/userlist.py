@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from qs_certs.accounts import Account
 from qs_certs.errors import CouldNotRead, WrongUsage
+from qs_certs.results import Finding
 
 if sys.platform != "win32":
     import pwd
@@ -275,19 +276,20 @@ _NAMED = 10
 """So many of those who were left out are named."""
 
 
-def told(left_out: Iterable[LeftOut]) -> str | None:
-    """One sentence about who was left out; None where nobody was."""
-    everyone = tuple(left_out)
-    if not everyone:
-        return None
-    named = [each for each in everyone if each.name]
-    parts = [each.reason for each in everyone if not each.name]
-    parts += [f"{each.name} ({each.reason})" for each in named[:_NAMED]]
-    if len(named) > _NAMED:
-        parts.append(f"{len(named) - _NAMED} more")
-    return "left out, because --all-users means people with a home on this machine: " + ", ".join(
-        parts
-    )
+def findings(people: People) -> tuple[Finding, ...]:
+    """Who was left out, and whether anybody is left."""
+    found = []
+    if people.left_out:
+        named = [each for each in people.left_out if each.name]
+        parts = [each.reason for each in people.left_out if not each.name]
+        parts += [f"{each.name} ({each.reason})" for each in named[:_NAMED]]
+        if len(named) > _NAMED:
+            parts.append(f"{len(named) - _NAMED} more")
+        message = "--all-users means people with a home on this machine; left out: "
+        found.append(Finding("accounts-left-out", "ok", message + ", ".join(parts)))
+    if not people.accounts:
+        found.append(Finding("no-accounts", "ok", "there is nobody to work for"))
+    return tuple(found)
 
 
 # --- asking the system --------------------------------------------------------------------------
