@@ -197,11 +197,14 @@ def _answer_of_child(account: Account, work: Callable[[], object]) -> bytes:
     """Fork, and wait for the child's pickled outcome and its end."""
     if sys.platform == "win32":
         raise AssertionError("unreachable")
+    # Asked before the fork: a thread that still waits for a name server holds locks of the same
+    # library, and nobody would release them in the child.
+    groups = os.getgrouplist(account.name, account.gid)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover - coverage does not follow the fork
         os.close(reading)
-        _work_in_child(account, work, writing)
+        _work_in_child(account, groups, work, writing)
     try:
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
@@ -232,13 +235,15 @@ class _Raised:
         return raised
 
 
-def _work_in_child(account: Account, work: Callable[[], object], pipe: int) -> NoReturn:
+def _work_in_child(
+    account: Account, groups: list[int], work: Callable[[], object], pipe: int
+) -> NoReturn:
     """Become *account*, do the work, send the outcome, end."""
     outcome: _Returned[object] | _Raised
     answer = b""
     try:
         try:
-            _become(account)
+            _become(account, groups)
             if account.chosen:
                 refuse_odd_home(account)
             outcome = _Returned(work())
@@ -278,13 +283,13 @@ def interrupted(account: Account) -> Interrupted:
     return Interrupted(f"interrupted; the file of user {account.name} is whole, old or new")
 
 
-def _become(account: Account) -> None:
+def _become(account: Account, groups: list[int]) -> None:
     """Drop every right of root for good, and prove it."""
     if sys.platform == "win32":
         raise AssertionError("unreachable")
     signal.signal(signal.SIGINT, _interrupt_once)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.setgroups(os.getgrouplist(account.name, account.gid))
+    os.setgroups(groups)
     os.setgid(account.gid)
     os.setuid(account.uid)
     if account.uid != 0:

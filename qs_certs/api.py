@@ -391,7 +391,7 @@ def _with_first_file(
     if chosen.accounts and not dry_run:
         options = _options_of_changed(report, chosen) or ""
     undo = "" if dry_run else f"qs-certs rollback{options} && "
-    fixes = (f"{undo}qs-certs install --dedicated{options}",)
+    fixes: tuple[str, ...] = (f"{undo}qs-certs install --dedicated{options}",)
     if "#" in options:  # two commands, each with the same remark
         fixes = (f"qs-certs rollback{options}", f"qs-certs install --dedicated{options}")
     finding = Finding("first-root-file", "warning", message, fixes)

@@ -151,6 +151,8 @@ class ChangedUnconfirmed(CouldNotWrite):
 class Bug(QsCertsError):
     """Something in us that nobody foresaw, in work that another process did.  Please report it."""
 
+    code = "bug"
+
 
 class Interrupted(QsCertsError):
     """Stopped by Ctrl-C before it was done."""

@@ -799,6 +799,14 @@ _CHANGES = (
 
 _ERRORS = (
     FindingKind(
+        "bug",
+        "error",
+        "The program has a bug",
+        "Something happened in the work for one user that nobody foresaw. The root file has its old "
+        "or its new content; the names of the place and the error, which are shown, hold no secret.",
+        ("qs-certs history --user <name>",),
+    ),
+    FindingKind(
         "interrupted",
         "error",
         "The run was interrupted",
