@@ -6,6 +6,7 @@ Which accounts `--user` and `--all-users` mean is the business of `userlist`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import signal
@@ -162,6 +163,7 @@ def in_turn(
     """What *work* makes of each item.  After Ctrl-C the one at work ends, and the others are
     *stopped*: what was done stays known."""
     results: list[T] = []
+    gc.freeze()  # a collection in a child would copy every page that it looks at
     with interrupts_held() as interrupted:
         for number, item in enumerate(items):
             if interrupted():
@@ -172,6 +174,7 @@ def in_turn(
                 progress(len(results), len(items))
         if interrupted():  # taken: the results tell of it
             _take_interrupt()
+    gc.unfreeze()
     return results
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from qs_certs import accounts, catalogue, changes, reading
+from qs_certs import accounts, catalogue, changes, reading, rootfile
 from qs_certs.accounts import Progress
 from qs_certs.changes import Target, Wanted
 from qs_certs.errors import Interrupted, QsCertsError, WrongUsage
@@ -110,6 +110,7 @@ def choose(
 
     people = userlist.chosen(users, everybody=all_users)
     _import_everything()
+    rootfile.understand_default()
     options += "".join(f" --user {quoted(name)}" for name in users)
     targets = []
     for account in people.accounts:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from qs_certs import accounts, bundle, catalogue, files, openssl
+from qs_certs import accounts, bundle, catalogue, files, openssl, rootfile
 from qs_certs.accounts import Account, Progress
 from qs_certs.errors import (
     ChangedUnconfirmed,
@@ -556,14 +556,16 @@ def _already(
     def look() -> bool:
         real = files.resolve(path, disk)
         content = files.read(real, disk)
-        if not holds(content, fingerprints):
-            return False
-        try:
-            if openssl.load(real).error is not None:
+        parsed = rootfile.understood(content or b"")
+        if parsed is None or not set(fingerprints) <= parsed.fingerprints - parsed.refusing:
+            if not holds(content, fingerprints):
                 return False
-        except OSError as error:
-            raise CouldNotRead(f"cannot read {real}", why=files.reason(error)) from error
-        parsed = bundle.parse(content or b"")
+            try:
+                if openssl.load(real).error is not None:
+                    return False
+            except OSError as error:
+                raise CouldNotRead(f"cannot read {real}", why=files.reason(error)) from error
+            parsed = bundle.parse(content or b"")
         if repair and bundle.merge(content, (), repair=True).data != content:
             return False
         return not replace_all or parsed.fingerprints == set(fingerprints)

@@ -242,23 +242,35 @@ def check(
     from qs_certs import inspection
 
     def judge() -> object:
-        question = inspection.Question(
-            _pasted() if conninfo == "-" else conninfo,
-            host,
-            port,
-            service,
-            all_servers,
-            target,
-            sslmode,
-            timeout,
-            warn_days,
-            strict,
-        )
+        text = _pasted() if conninfo == "-" else conninfo
         if users or all_users:
+            question = inspection.Question(
+                text,
+                host,
+                port,
+                service,
+                all_servers,
+                target,
+                sslmode,
+                timeout,
+                warn_days,
+                strict,
+            )
             return inspection.check_accounts(
                 question, users or (), all_users=all_users, progress=_progress()
             )
-        return inspection.check_as_asked(question)
+        return inspection.check(
+            text,
+            host=host,
+            port=port,
+            service=service,
+            all_servers=all_servers,
+            sslmode=sslmode,
+            target=target,
+            warn_days=warn_days,
+            timeout=timeout,
+            strict=strict,
+        )
 
     _schema("check", json_schema)
     _finish(

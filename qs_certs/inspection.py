@@ -66,12 +66,7 @@ def check(
     question = Question(
         conninfo, host, port, service, all_servers, file, sslmode, timeout, warn_days, strict
     )
-    return check_as_asked(question)
-
-
-def check_as_asked(question: Question) -> CheckReport:
-    """The check for this process's own user, or under sudo for the one who called it."""
-    account = None if question.target is not None else accounts.behind_sudo()
+    account = None if target is not None else accounts.behind_sudo()
     if account is None:
         return question.answer(surroundings())
     _import_everything(live=question.live)
@@ -170,6 +165,7 @@ def check_accounts(
 
     people = userlist.chosen(users, everybody=all_users)
     _import_everything(live=question.live)
+    rootfile.understand_default()
     if not people.accounts:
         facts = rootfile.Facts(None, "default", "no-home")
         none = RootFile(None, "default", False, None, 0)
