@@ -56,7 +56,7 @@ def made(names: Sequence[str], shell: str = "/bin/sh") -> Iterator[list[Account]
         ]
     finally:
         for name in there:
-            administer("userdel", name).check_returncode()
+            administer("userdel", "-f", name).check_returncode()
         shutil.rmtree(folder)
 
 

@@ -78,7 +78,7 @@ class Machine:
 
     def __call__(self, *words: str) -> Done:
         with self.start(*words) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         return Done(process.returncode, out, err)
 
     def with_code(self, code: str) -> Machine:
@@ -165,7 +165,7 @@ def test_every_command_takes_accounts_and_rollback_ends_where_it_began(machine: 
     assert machine("list", "--all-users").out.count("DigiCert Global Root G2") == 3
     for account in machine.people:
         assert f"user {account.name}\n{file_of(account)}" in machine("history", "--all-users").out
-    for words in (["remove"], ["rollback"], ["rollback"], ["rollback"]):
+    for words in (["remove"], ["rollback"], ["rollback"]):
         done = machine(*words, "--all-users")
         assert (done.code, "\n3 changed" in done.out) == (0, True), done
     for account, before in zip(machine.people, homes, strict=True):
@@ -519,7 +519,7 @@ def test_a_link_within_the_home_is_followed(machine: Machine) -> None:
 TRIES = 300
 
 _FLIPPER = """\
-import os, sys
+import os, random, sys, time
 os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
 os.chdir(sys.argv[1])
 print("ready", flush=True)
@@ -531,6 +531,8 @@ while True:
         os.rename("aside", ".postgresql")
     except OSError:
         pass
+    if random.random() < 0.3:
+        time.sleep(random.random() / 10)
 """
 
 _TRIES = """\
@@ -757,25 +759,24 @@ def held(account: Account) -> Iterator[None]:
         yield
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
-    """Wait for the child that works for somebody."""
-    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    end = time.monotonic() + 20
+def waiting_child(process: subprocess.Popen[str], account: Account) -> int:
+    """Wait until the child that works for *account* waits for the lock that `held` holds."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    end = time.monotonic() + 60
     while time.monotonic() < end:
-        for child in path.read_text().split():
-            with contextlib.suppress(OSError):
-                if f"Uid:\t{0}\t" not in Path(f"/proc/{child}/status").read_text():
-                    return [int(child)]
+        with contextlib.suppress(OSError):
+            for child in children.read_text().split():
+                open_files = {os.readlink(each) for each in Path(f"/proc/{child}/fd").iterdir()}
+                if str(store_of(account) / "lock") in open_files:
+                    return int(child)
         time.sleep(0.01)
-    raise AssertionError("there was no child")
+    raise AssertionError("no child waits for the lock")
 
 
 def test_ctrl_c_ends_the_work_and_one_document_tells_who_was_reached(machine: Machine) -> None:
     ana, ben, cam = machine.people
     with held(ben), machine.start("install", "--offline", "--json", "--all-users") as process:
-        while not file_of(ana).exists():
-            time.sleep(0.01)
-        (child,) = children(process)
+        child = waiting_child(process, ben)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         out, err = process.communicate(timeout=20)
     document = json.loads(out)
@@ -795,7 +796,7 @@ def test_an_interrupt_of_the_parent_alone_waits_for_the_child(machine: Machine) 
     with contextlib.ExitStack() as lock:
         lock.enter_context(held(ana))
         with machine.start("install", "--offline", *users(ana, ben)) as process:
-            (child,) = children(process)
+            child = waiting_child(process, ana)
             process.send_signal(signal.SIGINT)
             time.sleep(0.3)
             assert process.poll() is None
@@ -814,7 +815,7 @@ def test_under_sudo_too_the_child_is_waited_for(machine: Machine) -> None:
     env = {"SUDO_UID": str(ana.uid), "SUDO_GID": str(ana.gid), "SUDO_USER": ana.name}
     sudo = Machine(machine.people, machine.root, "", env)
     with held(ana), sudo.start("install", "--offline", "--json") as process:
-        (child,) = children(process)
+        child = waiting_child(process, ana)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert process.returncode == 130, (out, err)
@@ -841,22 +842,55 @@ def test_an_interrupted_download_is_one_document(machine: Machine) -> None:
 # --- many ---------------------------------------------------------------------------------------
 
 _MANY = """\
-import time
+import os
 from qs_certs import accounts, api, inspection
 folder, number = sys.argv[1], int(sys.argv[2])
 made = tuple(accounts.Account(f"user{i:04}", 300000 + i, 300000 + i, f"{folder}/user{i:04}")
              for i in range(number))
 userlist._everybody = lambda: userlist.People(made)
+def spent():
+    return sum(os.times()[:4])
 for name, work in (
+    ("start", lambda: None),
     ("check", lambda: inspection.check_accounts(inspection.Question(), all_users=True)),
     ("install", lambda: api.install(offline=True, all_users=True)),
+    ("fork", lambda: [accounts.run_as(each, bool) for each in made]),
 ):
-    begin = time.perf_counter()
+    begin = spent()
     report = work()
-    print(name, int((time.perf_counter() - begin) * 1e6 / number), int(report.exit_code), report.status)
+    code = getattr(report, "exit_code", 0)
+    print(name, int((spent() - begin) * 1e6 / number), int(code), getattr(report, "status", ""))
 sys.exit()
 """
 MANY = 1000
+
+_CROWD = """\
+from qs_certs import accounts
+made = tuple(accounts.Account(f"user{i}", 300000 + i, 300000 + i, "/nonexistent") for i in range(30))
+userlist._everybody = lambda: userlist.People(made)
+"""
+
+
+def test_a_terminal_shows_how_far_the_work_is(machine: Machine) -> None:
+    crowd = machine.with_code(_CROWD)
+    leader, follower = os.openpty()
+    done = subprocess.run(
+        crowd.command("check", "--all-users"),
+        env=machine.root.environment,
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        check=False,
+    )
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(leader, 4096):
+            shown += piece
+    os.close(leader)
+    assert shown.startswith(b"\r1 of 30 users")
+    assert shown.endswith(b"\r29 of 30 users\r\x1b[K")
+    assert b"of 30 users" not in done.stdout
+    assert crowd("check", "--all-users").err == "", "a control: nobody looks"
 
 
 def test_a_thousand_homes_take_seconds(machine: Machine, count: Count) -> None:  # noqa: F811
@@ -872,11 +906,13 @@ def test_a_thousand_homes_take_seconds(machine: Machine, count: Count) -> None: 
                 os.chown(path, 300_000 + number, 300_000 + number)
             home.chmod(0o700)
         done = machine.with_code(_MANY)(str(folder), str(MANY))
-        check, install = (line.split() for line in done.out.splitlines())
+        _, check, install, fork = (line.split() for line in done.out.splitlines())
         assert check[2:] == ["0", "ok"], done
         assert install[2:] == ["0", "unchanged"], done
         for name, microseconds in (check[:2], install[:2]):
-            assert int(microseconds) < 20_000, "several times what it takes on a busy machine"
-            count(f"microseconds for each of {MANY} homes: {name}", int(microseconds))
+            # Held against the fork itself: both are slow where others keep the machine busy.
+            assert int(microseconds) < 4 * int(fork[1]), done
+            count(f"microseconds of processor for each of {MANY} homes: {name}", int(microseconds))
+        count(f"microseconds of processor for each of {MANY} homes: a bare fork", int(fork[1]))
     finally:
         shutil.rmtree(folder)
