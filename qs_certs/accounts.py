@@ -157,24 +157,27 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
 def in_turn(
     items: Sequence[Item],
     work: Callable[[Item], T],
-    stopped: Callable[[Item], T],
+    stopped: Callable[[Item], T] | None = None,
     progress: Progress | None = None,
 ) -> list[T]:
     """What *work* makes of each item.  After Ctrl-C the one at work ends, and the others are
-    *stopped*: what was done stays known."""
+    *stopped*: what was done stays known.  Where that is None, KeyboardInterrupt is raised."""
     results: list[T] = []
     gc.freeze()  # a collection in a child would copy every page that it looks at
-    with interrupts_held() as interrupted:
-        for number, item in enumerate(items):
-            if interrupted():
-                results += [stopped(each) for each in items[number:]]
-                break
-            results.append(work(item))
-            if progress is not None:
-                progress(len(results), len(items))
-        if interrupted():  # taken: the results tell of it
-            _take_interrupt()
-    gc.unfreeze()
+    try:
+        with interrupts_held() as interrupted:
+            for number, item in enumerate(items):
+                if interrupted():
+                    if stopped is not None:
+                        results += map(stopped, items[number:])
+                    break
+                results.append(work(item))
+                if progress is not None:
+                    progress(len(results), len(items))
+            if interrupted() and stopped is not None:  # taken: the results tell of it
+                _take_interrupt()
+    finally:
+        gc.unfreeze()
     return results
 
 

@@ -339,12 +339,15 @@ def _for_this_file(fix: str, path: str, account: Account | None) -> str:
 
 
 def _each(
-    targets: Sequence[Target], work: Callable[[Target], Outcome], progress: Progress | None
-) -> list[Outcome | TargetResult]:
-    """What *work* makes of each target; where Ctrl-C ends a run over accounts, the rest failed."""
+    targets: Sequence[Target],
+    work: Callable[[Target], Outcome],
+    stopped: Callable[[Target], Outcome] | None,
+    progress: Progress | None,
+) -> list[Outcome]:
+    """What *work* makes of each target.  Ctrl-C is held back only in a run over accounts."""
     if not any(target.chosen for target in targets):
         return [work(target) for target in targets]
-    return accounts.in_turn(targets, work, _stopped, progress)
+    return accounts.in_turn(targets, work, stopped, progress)
 
 
 def _stopped(target: Target) -> TargetResult:
@@ -496,13 +499,9 @@ def install(
         lambda target: _already(
             target, fingerprints, replace_all=replace_all, repair=repair, disk=disk
         ),
+        None,  # nothing is lost by an interrupt before anything was changed
         progress,
     )
-    if any(result is not None and isinstance(result.error, Interrupted) for result in there):
-        results = tuple(
-            result or _stopped(target) for target, result in zip(targets, there, strict=True)
-        )
-        return ChangeReport("install", results, findings)
     missing = [target for target, result in zip(targets, there, strict=True) if result is None]
     roots: dict[str, bytes] = {}
     source: Source | None = None
@@ -525,6 +524,7 @@ def install(
             lambda target: change(
                 target, "install", judge_for(target.path), dry_run=dry_run, source=source, disk=disk
             ),
+            _stopped,
             progress,
         )
     )
@@ -605,6 +605,7 @@ def remove(
     results = _each(
         targets,
         lambda target: change(target, "remove", judge, dry_run=dry_run, disk=disk),
+        _stopped,
         progress,
     )
     return ChangeReport("remove", tuple(results))
@@ -633,6 +634,7 @@ def rollback(
         lambda target: change(
             target, "rollback", judge_for(target.path), dry_run=dry_run, disk=disk
         ),
+        _stopped,
         progress,
     )
     # A run over accounts says so of each in its own line.

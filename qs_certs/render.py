@@ -290,21 +290,22 @@ def talk(result: Result) -> tuple[str, ...]:
     if isinstance(result, Failure):
         lines += _error_lines(result.error)
     if isinstance(result, ChangeReport):
-        failed = [target.error for target in result.targets if target.error is not None]
-        if result.accounts:  # each is told at the end of the answer, with what to do
-            if failed:
-                users = _users(len(result.targets))
-                lines.append(f"qs-certs: error: failed for {len(failed)} of {users}")
-        else:
-            for error in failed:
+        errors = [target.error for target in result.targets if target.error is not None]
+        if not result.accounts:
+            for error in errors:
                 lines += _error_lines(error)
+        elif errors:  # each is told at the end of the answer, with what to do
+            users = _users(len(result.targets))
+            lines.append(f"qs-certs: error: failed for {len(errors)} of {users}")
     if isinstance(result, ChangeReport | HistoryReport | ListReport | Failure):
         lines += _warnings(result.findings)
-    if isinstance(result, AccountsReport) and result.command != "check":
+    if isinstance(result, AccountsReport):
+        failed = [each for each in result.accounts if isinstance(each.report, Failure)]
+        if failed:  # each is told in the answer, with what to do
+            users = _users(len(result.accounts))
+            lines.append(f"qs-certs: error: failed for {len(failed)} of {users}")
         for each in result.accounts:
-            if isinstance(each.report, Failure):
-                lines += _error_lines(each.report.error, f"user {each.user}: ")
-            else:
+            if isinstance(each.report, ListReport | HistoryReport):
                 lines += _warnings(each.report.findings, f"user {each.user}: ")
     return tuple(lines)
 
@@ -328,9 +329,9 @@ def _good_news(findings: Iterable[Finding], style: Style) -> list[str]:
     ]
 
 
-def _error_lines(error: QsCertsError, whose: str = "") -> list[str]:
+def _error_lines(error: QsCertsError) -> list[str]:
     return [
-        f"qs-certs: error: {visible(whose)}{_what_and_why(error)}",
+        f"qs-certs: error: {_what_and_why(error)}",
         *(f"qs-certs: hint: {visible(fix)}" for fix in error.fix),
     ]
 
@@ -397,22 +398,17 @@ def _fleet_lines(report: ChangeReport, style: Style) -> list[str]:
 
 
 def _accounts_lines(report: AccountsReport, style: Style) -> list[str]:
+    lines: list[str] = []
     if len(report.accounts) == 1 or report.command != "check":
-        lines: list[str] = []
         for each in report.accounts:
-            lines += [
-                style.strong(f"user {visible(each.user)}"),
-                *as_text(each.report, style).splitlines(),
-                *(
-                    [f"{style.mark('error')} {_what_and_why(each.report.error)}"]
-                    if isinstance(each.report, Failure)
-                    else []
-                ),
-            ]
+            if isinstance(each.report, Failure):
+                lines += _account_lines(each, style)
+            else:
+                lines.append(style.strong(f"user {visible(each.user)}"))
+                lines += as_text(each.report, style).splitlines()
         return [*lines, *_good_news(report.findings, style)]
     good = [each for each in report.accounts if each.report.status == "ok"]
     bad = [each for each in report.accounts if each.report.status != "ok"]
-    lines = []
     for each in good:
         lines += _account_lines(each, style)
     lines += _good_news(report.findings, style)
