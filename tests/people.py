@@ -35,9 +35,11 @@ def administer(*command: str) -> subprocess.CompletedProcess[bytes]:
 @contextlib.contextmanager
 def made(names: Sequence[str], shell: str = "/bin/sh") -> Iterator[list[Account]]:
     """Locked accounts whose homes lie side by side in a folder of their own."""
+    if sys.platform != "linux":
+        pytest.skip("only on Linux: its tools make accounts")
     if os.geteuid() != 0:
         pytest.skip("needs root, to make an account")
-    if sys.platform != "linux" or shutil.which("useradd", path="/usr/sbin:/sbin") is None:
+    if shutil.which("useradd", path="/usr/sbin:/sbin") is None:
         pytest.skip("needs useradd")
     import pwd
 
@@ -68,6 +70,7 @@ def empty_home(account: Account) -> Path:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(mode=0o755)
     home.chmod(0o755)
+    assert sys.platform != "win32"
     os.chown(home, account.uid, account.gid)
     return home
 
