@@ -16,6 +16,9 @@ import pytest
 
 from qs_certs.accounts import Account
 
+if sys.platform == "win32":
+    pytest.skip("only on POSIX", allow_module_level=True)
+
 
 def administer(*command: str) -> subprocess.CompletedProcess[bytes]:
     """Change the user database; again, while somebody else is changing it."""
@@ -70,7 +73,6 @@ def empty_home(account: Account) -> Path:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(mode=0o755)
     home.chmod(0o755)
-    assert sys.platform != "win32"
     os.chown(home, account.uid, account.gid)
     return home
 

@@ -188,9 +188,9 @@ def test_findmnt_sees_the_same_file_system(path: str) -> None:
     assert userlist.file_system(os.path.realpath(path), mounted) == kinds[-1]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: owners")
 def test_owners_are_found_below_home_and_in_a_domain_s_folder(tmp_path: Path) -> None:
-    assert sys.platform != "win32"
+    if sys.platform == "win32":
+        pytest.skip("not on Windows: owners of another kind")
     if os.geteuid() != 0:
         pytest.skip("needs root, to give folders away")
     for name, uid in (
@@ -333,7 +333,7 @@ def test_a_junction_below_a_profile_is_refused(link: str, refused: bool) -> None
     def look(path: str) -> os.stat_result:
         if path.endswith("blobs"):
             raise FileNotFoundError
-        return _Status(accounts.REPARSE_POINT if path == link else 0)  # type: ignore[return-value]
+        return _Status(accounts.REPARSE_POINT if path.replace("\\", "/") == link else 0)  # type: ignore[return-value]
 
     def ask() -> None:
         accounts.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", look)
