@@ -24,6 +24,7 @@ Outcome = Literal["encrypted", "plaintext", "fails"]
 _SEVERITY_OF_CODE = (
     # The order in which one exit code outranks another where several targets or servers ended
     # differently: what must stop a script first.
+    ExitCode.INTERRUPTED,
     ExitCode.BUG,
     ExitCode.INTEGRITY,
     ExitCode.NOT_WRITTEN,
@@ -109,6 +110,10 @@ class ChangeReport:
     targets: tuple[TargetResult, ...]
     findings: tuple[Finding, ...] = ()
     impact: tuple[Impact, ...] | None = None
+    accounts: bool = False
+    """Accounts were chosen: a line for each, and a summary."""
+    undo: str | None = None
+    """The command that undoes it for all accounts that were changed."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -192,6 +197,10 @@ class ListReport:
     certificates: tuple[ListedCertificate, ...]
     findings: tuple[Finding, ...] = ()
     exit_code: ExitCode = ExitCode.OK
+
+    @property
+    def status(self) -> Literal["ok"]:
+        return "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +339,40 @@ class CheckReport:
         if self.exit_code == ExitCode.OK:
             return "ok"
         return "unknown" if self.exit_code == ExitCode.UNKNOWN else "action-needed"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReport:
+    """What `check`, `list` or `history` established for one account."""
+
+    user: str
+    report: CheckReport | ListReport | HistoryReport | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsReport:
+    """What `check`, `list` and `history` return for accounts that an administrator chose.
+
+    *findings* concern the choice.  There is at least one account.
+    """
+
+    command: Literal["check", "list", "history"]
+    accounts: tuple[AccountReport, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def worst(self) -> CheckReport | ListReport | HistoryReport | Failure:
+        """The report that decides how the command ends; the first of several like it."""
+        code = self.exit_code
+        return next(each.report for each in self.accounts if each.report.exit_code == code)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return worst(each.report.exit_code for each in self.accounts)
+
+    @property
+    def status(self) -> str:
+        return self.worst.status
 
 
 @dataclass(frozen=True, slots=True)
