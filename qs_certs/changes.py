@@ -368,7 +368,7 @@ def _result(path: str, status: str, plan: Plan) -> TargetResult:
 def _apply(path: str, real: str, command: str, plan: Plan, session: Session, disk: Disk) -> Entry:
     """Record, then touch.  Raises a CouldNotWrite; only ChangedUnconfirmed means "changed"."""
     folder = os.path.dirname(real)  # noqa: PTH120
-    files.remove_litter(folder, os.path.basename(real), disk=disk)  # noqa: PTH119
+    session.remove_litter(path, real)
     entry = session.record(
         command=command,
         target=path,
@@ -382,9 +382,7 @@ def _apply(path: str, real: str, command: str, plan: Plan, session: Session, dis
     try:
         _touch(real, folder, plan, disk)
     except ChangedUnconfirmed:
-        with contextlib.suppress(OSError):
-            session.done(entry)
-        raise
+        raise  # with the record left open: the next change looks again, syncs, and clears up
     except (CouldNotWrite, CouldNotRead):
         if entry.made_folder:
             files.remove_folder_if_empty(folder, disk)
