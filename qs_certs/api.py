@@ -155,7 +155,6 @@ def _impact(
 def _import_everything() -> None:
     """Load what the work in an account's child process needs, while we can still read it."""
     import ctypes  # noqa: F401
-    import ctypes  # noqa: F401
     import ssl  # noqa: F401
 
     import platformdirs.unix  # noqa: F401

@@ -423,10 +423,10 @@ def replace(
     """Make *data* the content of the file *path*, in one step, durably.
 
     *expected* is what must stand there at the last moment before (None: no file); otherwise
-    TargetChanged is raised and nothing is changed.  CouldNotWrite names the file in which a version
-    of another program is kept that could not be left in place.  *verify* is given the path of the complete
-    new file before it goes live, and raises to refuse it.  Mode, owner and extended attributes of
-    the old file are kept; a new file gets *mode* (0644 by default).
+    TargetChanged is raised and nothing is changed.  CouldNotWrite names the file in which a
+    version of another program is kept that could not be left in place.  *verify* is given the
+    path of the complete new file before it goes live, and raises to refuse it.  Mode, owner and
+    extended attributes of the old file are kept; a new file gets *mode* (0644 by default).
     """
     temporary = _temporary_name(path)
     swapped = False
