@@ -328,10 +328,10 @@ def examine(stage: Stage) -> None:
     with Store(place.store).writing():
         pass
     hold(_identity(place.target) == before, "recovery wrote the target")
-    _history_holds(place)
+    history_holds(place)
     happened = place.changes - stage.changes
     hold(happened == int(now != stage.old), "the history tells another story", happened)
-    hold(_litter(place.base) == [], "litter", _litter(place.base))
+    hold(litter(place.base) == [], "litter", litter(place.base))
 
     if stage.scenario.refused:
         return
@@ -350,8 +350,8 @@ def examine(stage: Stage) -> None:
     hold(place.target.is_symlink() == linked, "a link became a file")
     if "home/.postgresql" not in stage.image and sys.platform != "win32":
         hold(not place.target.parent.exists(), "a folder of ours stayed behind")
-    _history_holds(place)
-    hold(_litter(place.base) == [], "litter", _litter(place.base))
+    history_holds(place)
+    hold(litter(place.base) == [], "litter", litter(place.base))
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
@@ -362,12 +362,12 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
 
 
-def _litter(base: Path) -> list[str]:
+def litter(base: Path) -> list[str]:
     found = (name for _, _, names in os.walk(base) for name in names)
     return [name for name in found if LITTER.match(name)]
 
 
-def _history_holds(place: Place) -> None:
+def history_holds(place: Place) -> None:
     """Read by this function's own code: the chain, closed records, and every content named."""
     journal = place.store / "journal.jsonl"
     raw = journal.read_bytes() if journal.exists() else b""
