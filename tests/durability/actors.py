@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from qs_certs import changes
 from qs_certs.changes import Target, Wanted
@@ -72,7 +72,7 @@ class Actor(Generic[T]):
 
 
 def fork(work: Callable[[], T]) -> Actor[T]:
-    """Start *work* in a process of its own.  Who calls this must `close` it: see `acting`."""
+    """Start *work* in a process of its own.  Who calls this must `close` it: see `Acting`."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         # The workers of pytest-xdist have threads; the child uses nothing of theirs.
@@ -93,19 +93,22 @@ def fork(work: Callable[[], T]) -> Actor[T]:
     return Actor(pid, reading)
 
 
-@contextlib.contextmanager
-def acting() -> Iterator[Callable[[Callable[[], T]], Actor[T]]]:
-    """`fork`, with every process that it started killed at the end, whatever happens."""
-    actors: list[Actor[T]] = []
+class Acting:
+    """A `with` whose every process is killed at its end, whatever happens."""
 
-    def start(work: Callable[[], T]) -> Actor[T]:
-        actors.append(fork(work))
-        return actors[-1]
+    def __init__(self) -> None:
+        self._actors: list[Actor[Any]] = []
 
-    try:
-        yield start
-    finally:
-        for actor in actors:
+    def __enter__(self) -> Acting:
+        return self
+
+    def __call__(self, work: Callable[[], T]) -> Actor[T]:
+        actor = fork(work)
+        self._actors.append(actor)
+        return actor
+
+    def __exit__(self, *_: object) -> None:
+        for actor in self._actors:
             actor.close()
 
 

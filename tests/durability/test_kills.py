@@ -22,9 +22,9 @@ assert sys.platform != "win32"  # for mypy
 
 from qs_certs.store import Store  # noqa: E402
 from tests.durability.actors import (  # noqa: E402 - they fork
+    Acting,
     Outcome,
     Reader,
-    acting,
     install,
     remove,
     root,
@@ -74,19 +74,21 @@ def test_whoever_is_killed_the_reader_always_finds_a_whole_file(arena: Path, cou
         place = place_in(arena, stores)
         stores += 1
         reader = Reader(place.target, LEGAL)
-        with place.entered(), acting() as start_reader:
+        with place.entered(), Acting() as start_reader:
             start_reader(reader.run)
             took = 0.02
             for number in range(ROUNDS_PER_STORE):
                 if time.monotonic() > end:
                     break
                 rounds += 1
-                with acting() as start:
+                with Acting() as start:
                     begun = time.monotonic()
                     actors = [start(command(place, chance)) for _ in range(chance.randint(1, 3))]
                     healthy = number % 25 == 0
                     time.sleep(0 if healthy else chance.uniform(0, took))
-                    victims = chance.sample(actors, 0 if healthy else chance.randint(1, len(actors)))
+                    victims = chance.sample(
+                        actors, 0 if healthy else chance.randint(1, len(actors))
+                    )
                     for victim in victims:
                         victim.kill()
                     outcomes = [actor.outcome() for actor in actors]
@@ -152,7 +154,7 @@ def test_the_reader_notices_within_a_second(
     arena.mkdir()
     place = place_in(arena, 0)
     reader = Reader(place.target, LEGAL)
-    with acting() as start:
+    with Acting() as start:
         start(reader.run)
         start(lambda: habit(place.target))
         end = time.monotonic() + 1
@@ -165,7 +167,7 @@ def test_the_reader_is_content_with_a_file_that_nobody_touches(arena: Path) -> N
     arena.mkdir()
     place = place_in(arena, 0)
     reader = Reader(place.target, LEGAL)
-    with acting() as start:
+    with Acting() as start:
         start(reader.run)
         while reader.seen[0] < 20:
             time.sleep(0.005)
