@@ -383,10 +383,12 @@ def _apply(path: str, real: str, command: str, plan: Plan, session: Session, dis
         _touch(real, folder, plan, disk)
     except ChangedUnconfirmed:
         raise  # with the record left open: the next change looks again, syncs, and clears up
-    except (CouldNotWrite, CouldNotRead):
+    except (CouldNotWrite, CouldNotRead) as error:
         if entry.made_folder:
             files.remove_folder_if_empty(folder, disk)
         with contextlib.suppress(OSError):  # the next run settles it
+            if isinstance(error, TargetChanged) and error.displaced is not None:
+                session.keep(error.displaced)
             session.void(entry)
         raise
     try:

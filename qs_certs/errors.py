@@ -126,6 +126,9 @@ class TargetChanged(CouldNotWrite):
     """Somebody else changed the target."""
 
     code = "target-changed"
+    displaced: bytes | None = None
+    """What they wrote, where it was out of place for a moment: it stands again, but they may have
+    read the file in that moment and go on without it."""
 
 
 class StoreUnusable(CouldNotWrite):

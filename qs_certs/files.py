@@ -601,11 +601,12 @@ def _discard(
 ) -> None:
     """Throw away what the swap took out of *path*, where that is what was *expected*.
 
-    Anything else is an edit of the last moment: it is put back, and TargetChanged raised.  Where
+    Anything else is an edit of the last moment: it is put back, and TargetChanged raised with it.  Where
     the file was written once more before that, one version stands and the other is saved.
     """
     try:
-        if read(temporary, disk) == expected:
+        displaced = read(temporary, disk)
+        if displaced == expected:
             disk.unlink(temporary)
             return
         with contextlib.suppress(FileExistsError, FileNotFoundError):
@@ -631,7 +632,9 @@ def _discard(
     if out is not None:
         disk.unlink(temporary)
     sync_folder(os.path.dirname(path) or ".", disk)
-    raise _changed(path)
+    changed = _changed(path)
+    changed.displaced = displaced
+    raise changed
 
 
 def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:

@@ -268,7 +268,7 @@ class Session:
         """Keep both contents, then say durably what is about to happen.  Raises OSError."""
         for content in (before, after):
             if content is not None:
-                self._keep(content)
+                self.keep(content)
         change = Change(
             id=1 + max((entry.change.id for entry in self._entries), default=0),
             at=datetime.now(timezone.utc).replace(microsecond=0),
@@ -309,7 +309,8 @@ class Session:
     def _close(self, entry: Entry, *, happened: bool) -> None:
         self._append({"kind": "done" if happened else "void", "id": entry.change.id})
 
-    def _keep(self, content: bytes) -> None:
+    def keep(self, content: bytes) -> None:
+        """Have *content* in the store, durably.  Raises OSError."""
         path = self._store._blob(digest(content))
         try:
             if self._store.content(digest(content)) is not None:

@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -154,7 +155,9 @@ def told(result: TargetResult) -> Outcome:
     return Outcome(result.status, result.change_id, error.code, f"{error.message} {error.why}")
 
 
+@cache
 def root(number: int) -> Certificate:
+    """The same one each time, but in forked processes only if it was asked for before."""
     return Authority.root(f"Soak Root {number}").certificate
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from qs_certs.errors import QsCertsError
-from qs_certs.store import Store
+from qs_certs.errors import QsCertsError, TargetChanged
+from qs_certs.store import Store, digest
 from tests.faults.counting import Count
 from tests.faults.disks import Died, RoutedDisk
 from tests.faults.scenarios import BY_NAME, Scenario, Stage, Violation, hold, stage
@@ -161,6 +161,19 @@ def test_without_an_editor_both_ways_do_the_same(
         disk = EditedDisk(staged.place.target, exchanges=exchanges)
         assert staged.scenario.command(staged.place, disk).error is None
         assert staged.place.content == staged.new
+
+
+def test_what_was_out_of_place_for_a_moment_is_kept_in_the_store(arena: Path) -> None:
+    """Whoever read the file in that moment may go on without it.  (A rollback refuses to follow.)"""
+    staged = stage(BY_NAME["rollback"], arena)
+    with staged.place.entered():
+        swap = points(staged).index("exchange") + 1
+        staged.reset()
+        disk = EditedDisk(staged.place.target, (swap,))
+        error = staged.scenario.command(staged.place, disk).error
+        assert isinstance(error, TargetChanged)
+        assert staged.place.content == disk.saved[0]
+        assert Store(staged.place.store).content(digest(disk.saved[0])) == disk.saved[0]
 
 
 def test_a_version_that_cannot_be_left_in_place_is_named(arena: Path) -> None:
