@@ -387,7 +387,7 @@ def _apply(path: str, real: str, command: str, plan: Plan, session: Session, dis
         if entry.made_folder:
             files.remove_folder_if_empty(folder, disk)
         with contextlib.suppress(OSError):  # the next run settles it
-            if isinstance(error, TargetChanged) and error.displaced is not None:
+            if isinstance(error, CouldNotWrite) and error.displaced is not None:
                 session.keep(error.displaced)
             session.void(entry)
         raise

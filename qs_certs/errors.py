@@ -107,6 +107,9 @@ class CouldNotWrite(QsCertsError):
 
     code = "could-not-write"
     exit_code = ExitCode.NOT_WRITTEN
+    displaced: bytes | None = None
+    """What another program wrote, where it was out of place for a moment: it stands again, but who
+    read the file in that moment may go on without it."""
 
 
 class TargetRefused(CouldNotWrite):
@@ -126,9 +129,6 @@ class TargetChanged(CouldNotWrite):
     """Somebody else changed the target."""
 
     code = "target-changed"
-    displaced: bytes | None = None
-    """What they wrote, where it was out of place for a moment: it stands again, but they may have
-    read the file in that moment and go on without it."""
 
 
 class StoreUnusable(CouldNotWrite):

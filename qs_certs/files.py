@@ -624,17 +624,18 @@ def _discard(
             fix=("qs-certs check", f"look at {temporary}"),
         ) from error
     if out != data:
-        raise CouldNotWrite(
+        refusal = CouldNotWrite(
             f"{path} is being written by another program; nothing was changed by us",
             why=f"one of its versions could not be left in place, and is kept in {saved}",
             fix=(f"compare {path} and {saved}", "then run the same command again"),
         )
-    if out is not None:
-        disk.unlink(temporary)
-    sync_folder(os.path.dirname(path) or ".", disk)
-    changed = _changed(path)
-    changed.displaced = displaced
-    raise changed
+    else:
+        if out is not None:
+            disk.unlink(temporary)
+        sync_folder(os.path.dirname(path) or ".", disk)
+        refusal = _changed(path)
+    refusal.displaced = displaced
+    raise refusal
 
 
 def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:

@@ -22,7 +22,7 @@ if sys.platform == "win32":
 assert sys.platform != "win32"  # for mypy
 
 from qs_certs import bundle, files  # noqa: E402
-from qs_certs.errors import CouldNotWrite, LockTimeout, StoreTampered, TargetChanged  # noqa: E402
+from qs_certs.errors import CouldNotWrite, LockTimeout, StoreTampered  # noqa: E402
 from qs_certs.store import Store, digest  # noqa: E402
 from tests.durability.actors import (  # noqa: E402 - they fork
     Acting,
@@ -368,7 +368,7 @@ def test_edits_by_a_program_that_ignores_our_lock(
                 ours += 1
             except CouldNotWrite as error:
                 noticed += 1
-                if isinstance(error, TargetChanged) and error.displaced is not None:
+                if error.displaced is not None:
                     displaced.append(error.displaced)
         editor.stop()
         suspects = editing.outcome()
