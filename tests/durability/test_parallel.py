@@ -383,7 +383,10 @@ def test_edits_by_a_program_that_ignores_our_lock(
     count(f"edits without a lock, {how}: edits lost", len(lost))
     assert editor.edits > 100
     assert ours > 0
-    assert bool(lost) == (not exchanges), lost
+    if exchanges:
+        assert lost == []
+    elif LONG:  # three seconds may be too few on some machine: test_editors.py is always sure
+        assert lost
 
 
 def test_the_store_s_own_lock_is_what_all_this_rests_on(place: Place, count: Count) -> None:
