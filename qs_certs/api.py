@@ -248,6 +248,7 @@ def _impact(
 
 def _import_everything() -> None:
     """Load what the work in an account's child process needs, while we can still read it."""
+    import ctypes  # noqa: F401
     import encodings.utf_16
     import encodings.utf_16_be
     import encodings.utf_16_le  # noqa: F401

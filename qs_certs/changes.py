@@ -438,7 +438,7 @@ def _result(path: str, status: str, plan: Plan) -> TargetResult:
 def _apply(path: str, real: str, command: str, plan: Plan, session: Session, disk: Disk) -> Entry:
     """Record, then touch.  Raises a CouldNotWrite; only ChangedUnconfirmed means "changed"."""
     folder = os.path.dirname(real)  # noqa: PTH120
-    files.remove_litter(folder, os.path.basename(real), disk=disk)  # noqa: PTH119
+    session.remove_litter(path, real)
     entry = session.record(
         command=command,
         target=path,
@@ -452,13 +452,13 @@ def _apply(path: str, real: str, command: str, plan: Plan, session: Session, dis
     try:
         _touch(real, folder, plan, disk)
     except ChangedUnconfirmed:
-        with contextlib.suppress(OSError):
-            session.done(entry)
-        raise
-    except (CouldNotWrite, CouldNotRead):
+        raise  # with the record left open: the next change looks again, syncs, and clears up
+    except (CouldNotWrite, CouldNotRead) as error:
         if entry.made_folder:
             files.remove_folder_if_empty(folder, disk)
         with contextlib.suppress(OSError):  # the next run settles it
+            if isinstance(error, CouldNotWrite) and error.displaced is not None:
+                session.keep(error.displaced)
             session.void(entry)
         raise
     try:

@@ -109,6 +109,9 @@ class CouldNotWrite(QsCertsError):
 
     code = "could-not-write"
     exit_code = ExitCode.NOT_WRITTEN
+    displaced: bytes | None = None
+    """What another program wrote, where it was out of place for a moment: it stands again, but who
+    read the file in that moment may go on without it."""
 
 
 class TargetRefused(CouldNotWrite):
