@@ -200,6 +200,8 @@ def clients(names: Sequence[str] = ()) -> ClientsReport:
                 client.verified_when,
                 client.evidence,
                 client.notes,
+                client.proven,
+                client.tested,
             )
         )
     return ClientsReport(known, tuple(entries), bool(names))

@@ -17,6 +17,7 @@ from qs_certs.errors import QsCertsError
 from qs_certs.results import (
     ChangeReport,
     CheckReport,
+    ClientEntry,
     ClientsReport,
     Explained,
     Failure,
@@ -458,7 +459,7 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             modes = ", ".join(each.sslmodes)
             matters = f"reads the root file in {modes}" if each.root_file_matters else "ignores it"
             lines += textwrap.wrap(
-                f"{each.slug:<{width}}  {matters}",
+                f"{each.slug:<{width}}  {matters} ({_proof(each)})",
                 100,
                 subsequent_indent=" " * (width + 2),
                 break_on_hyphens=False,
@@ -473,11 +474,17 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             ("set", each.set_instead),
             ("verified", each.verified_when),
             *(("note", note) for note in each.notes),
+            ("proven", _proof(each)),
             ("known from", each.evidence),
         )
         for label, text in rows:
             lines += _wrapped(text, f"  {label:<11}", " " * 13)
     return lines[1:]
+
+
+def _proof(client: ClientEntry) -> str:
+    """`tested 15`, `tried`, `source`, `documentation`."""
+    return " ".join((client.proven, ", ".join(client.tested_versions))).rstrip()
 
 
 # --- check --------------------------------------------------------------------------------------

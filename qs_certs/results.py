@@ -339,7 +339,10 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class ClientEntry:
-    """One client on one system.  *sslmodes* are those in which it judges by the root file."""
+    """One client on one system.  *sslmodes* are those in which it judges by the root file.
+
+    *proven* is "tested" where the project's own suite runs it, in *tested_versions*.
+    """
 
     slug: str
     name: str
@@ -352,6 +355,8 @@ class ClientEntry:
     verified_when: str
     evidence: str
     notes: tuple[str, ...]
+    proven: Literal["tested", "tried", "source", "documentation"] = "documentation"
+    tested_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

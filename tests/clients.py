@@ -251,7 +251,14 @@ class Libpq:
 
     def __init__(self, library: Path, user: int | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(library), *([] if user is None else [str(user)])],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                __file__,
+                str(library),
+                *([] if user is None else [str(user)]),
+            ],
             # Not every library of a wheel knows that its neighbours lie beside it.
             env=environment(None, {"LD_LIBRARY_PATH": str(library.parent)}),
             cwd="/",

@@ -722,8 +722,8 @@ def test_what_pgjdbc_says_is_recognised(
 SLUGS = """
 psql libpq psycopg psycopg2 sqlalchemy jupyter asyncpg pgjdbc dbvisualizer aqua-data-studio dbeaver
 datagrip looker rstudio-rjdbc rstudio-rpostgres tableau power-bi npgsql-4 npgsql-5 npgsql-6
-npgsql-10 pgx lib-pq lib-pq-1.11 node-postgres vscode-sqltools pg8000 psqlodbc excel postico pgadmin
-dbd-pg ruby-pg php
+npgsql-10 pgx pgx-4 lib-pq lib-pq-1.11 node-postgres vscode-sqltools pg8000 psqlodbc excel postico pgadmin
+dbd-pg ruby-pg php rpostgresql
 """.split()  # noqa: SIM905 - a paragraph reads better than sixty lines
 
 
@@ -745,7 +745,8 @@ def test_every_client_that_query_service_names_is_there() -> None:
 def test_a_client_has_every_field_and_an_entry_per_system(slug: str) -> None:
     (client,) = (client for client in CLIENTS if client.slug == slug)
     assert all((client.name, client.driver, client.versions, client.verified_when))
-    assert re.match("tested: .*[0-9]|source|documentation", client.evidence)
+    assert re.match("tested: |tried: .*[0-9]|source|documentation", client.evidence)
+    assert (client.proven == "tested") is bool(client.tested)
     systems = (client.on("linux"), client.on("macos"), client.on("windows"))
     assert systems == (client.linux, client.macos, client.windows)
     assert any(system.runs_here for system in systems)

@@ -283,9 +283,7 @@ DRIVERS = (
         libpq=True,
     ),
     Driver("pgjdbc", "pgjdbc", _program(lambda rig: [*_JVM, "-cp", rig.java(), "Driver"])),
-    Driver(
-        "pgx", "pgx-4", _program(lambda rig: [str(rig.go())], "golang-github-jackc-pgx-v4-dev")
-    ),
+    Driver("pgx", "pgx-4", _program(lambda rig: [str(rig.go())], "golang-github-jackc-pgx-v4-dev")),
     Driver(
         "lib/pq",
         "lib-pq-1.11",
@@ -294,6 +292,10 @@ DRIVERS = (
     ),
     Driver("asyncpg", "asyncpg", _python("asyncpg")),
     Driver("pg8000", "pg8000", _python("pg8000"), _PG8000_MODES),
-    Driver("node-postgres", "node-postgres", _program(lambda rig: ["node", str(rig.node())]), _NODE_MODES),
+    Driver(
+        "node-postgres",
+        "node-postgres",
+        _program(lambda rig: ["node", str(rig.node())]),
+        _NODE_MODES,
+    ),
 )
-

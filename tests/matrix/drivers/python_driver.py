@@ -12,14 +12,17 @@ import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import version as version_of
 from typing import Any
 
 QUESTION = "select ssl::text from pg_stat_ssl where pid = pg_backend_pid()"
 Ask = Callable[[str, str, str, str], Any]
+"""Given host, port, sslmode and sslrootcert; they bring no types along, so they are imported by name."""
 
 
 def psycopg() -> tuple[str, Ask]:
-    import psycopg
+    psycopg = import_module("psycopg")
 
     def ask(host: str, port: str, sslmode: str, sslrootcert: str) -> Any:
         named = {"sslrootcert": sslrootcert} if sslrootcert else {}
@@ -32,7 +35,7 @@ def psycopg() -> tuple[str, Ask]:
 
 
 def psycopg2() -> tuple[str, Ask]:
-    import psycopg2
+    psycopg2 = import_module("psycopg2")
 
     def ask(host: str, port: str, sslmode: str, sslrootcert: str) -> Any:
         text = f"sslmode={sslmode} host={host} port={port} dbname=postgres user=app"
@@ -49,8 +52,8 @@ def psycopg2() -> tuple[str, Ask]:
 
 
 def sqlalchemy() -> tuple[str, Ask]:
-    import psycopg2  # noqa: F401 - its driver, before the process changes its user
-    import sqlalchemy
+    import_module("psycopg2")  # its driver, before the process changes its user
+    sqlalchemy = import_module("sqlalchemy")
 
     def ask(host: str, port: str, sslmode: str, sslrootcert: str) -> Any:
         named = {"sslrootcert": sslrootcert} if sslrootcert else {}
@@ -66,7 +69,7 @@ def sqlalchemy() -> tuple[str, Ask]:
 
 
 def asyncpg() -> tuple[str, Ask]:
-    import asyncpg
+    asyncpg = import_module("asyncpg")
 
     async def ask(host: str, port: str, sslmode: str, sslrootcert: str) -> Any:
         dsn = f"postgresql://app@{host}:{port}/postgres?sslmode={sslmode}"
@@ -81,13 +84,13 @@ def asyncpg() -> tuple[str, Ask]:
 
 def pg8000() -> tuple[str, Ask]:
     """It has no modes: `prefer` stands for no ssl_context, `require` for True, else a context."""
-    import pg8000.dbapi
+    dbapi = import_module("pg8000.dbapi")
 
     def ask(host: str, port: str, sslmode: str, sslrootcert: str) -> Any:
         context: Any = {"prefer": None, "require": True}.get(sslmode)
         if sslrootcert:
             context = ssl.create_default_context(cafile=sslrootcert)
-        db = pg8000.dbapi.connect("app", host, "postgres", int(port), ssl_context=context)
+        db = dbapi.connect("app", host, "postgres", int(port), ssl_context=context)
         try:
             cursor = db.cursor()
             cursor.execute(QUESTION)
@@ -95,14 +98,12 @@ def pg8000() -> tuple[str, Ask]:
         finally:
             db.close()
 
-    from importlib.metadata import version
-
-    return version("pg8000"), ask
+    return version_of("pg8000"), ask
 
 
 def pyodbc() -> tuple[str, Ask]:
     """psqlODBC; UID and PWD are ODBC's own words."""
-    import pyodbc
+    pyodbc = import_module("pyodbc")
 
     pyodbc.pooling = False
 
