@@ -26,7 +26,9 @@ class PeopleMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user.  *home* is the one in the password database; the group has the user's number."""
+    """A user.  *home* is the one in the password database; processes run in a group of the same
+    number, whoever's it is.
+    """
 
     uid: int
     home: Path
@@ -34,7 +36,7 @@ class Person:
     def give(self, path: Path) -> None:
         """Make *path*, and all that is in it, this user's."""
         for each in (path, *path.rglob("*")):
-            os.chown(each, self.uid, self.uid, follow_symlinks=False)
+            shutil.chown(each, self.uid, self.uid)
 
 
 @contextmanager
@@ -56,13 +58,9 @@ def people(*names: str) -> Iterator[dict[str, Person]]:
 
 
 def _made(login: str, base: Path) -> Person:
-    import pwd
-
     home = base / login
     _run("useradd", "--create-home", "--home-dir", str(home), "--user-group", login)
-    found = pwd.getpwnam(login)
-    os.chown(home, found.pw_uid, found.pw_uid)
-    return Person(found.pw_uid, home)
+    return Person(home.stat().st_uid, home)
 
 
 def _run(*command: str) -> None:

@@ -103,7 +103,7 @@ def pg8000() -> tuple[str, Ask]:
 
 def pyodbc() -> tuple[str, Ask]:
     """psqlODBC; UID and PWD are ODBC's own words."""
-    pyodbc = import_module("pyodbc")
+    pyodbc: Any = import_module("pyodbc")
 
     pyodbc.pooling = False
 
@@ -124,7 +124,7 @@ def main() -> None:
     version, ask = globals()[sys.argv[1]]()
     with suppress(Exception):  # loads what is loaded late: codecs, the resolver's threads
         ask("localhost", "9", "prefer", "")
-    if os.geteuid() == 0:
+    if sys.platform != "win32" and os.geteuid() == 0:
         user = int(sys.argv[2])
         os.setgroups([])
         os.setgid(user)
