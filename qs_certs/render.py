@@ -479,7 +479,19 @@ def _clients_lines(report: ClientsReport) -> list[str]:
         )
         for label, text in rows:
             lines += _wrapped(text, f"  {label:<11}", " " * 13)
+        lines += _guide_lines(each)
     return lines[1:]
+
+
+def _guide_lines(client: ClientEntry) -> list[str]:
+    if client.guide is None:
+        return []
+    lines = ["  for Query Service"]
+    for number, step in enumerate(client.guide.steps, 1):
+        lines += _wrapped(step, f"    {number}. ", " " * 7)
+    if client.guide.instead:
+        lines += _wrapped(client.guide.instead, "    instead of the root file: ", " " * 7)
+    return lines + _wrapped(client.guide.see, "    to see that it verifies: ", " " * 7)
 
 
 def _proof(client: ClientEntry) -> str:

@@ -107,7 +107,7 @@ def _everywhere(one: OnSystem) -> tuple[OnSystem, OnSystem, OnSystem]:
 _NOT_HERE = OnSystem("", _NEVER, "Does not run on this system.", runs_here=False)
 _PROOF = (
     "In verify-full a connection that succeeds is verified. Counter-check: with the root file "
-    "set to /nonexistent it must fail."
+    "set to /missing.crt it must fail."
 )
 
 # --- libpq: everything that links it looks alike ---

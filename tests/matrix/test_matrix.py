@@ -73,6 +73,7 @@ class Outcomes:
     version: str = ""
     missing: str = ""
     cells: list[Cell] = field(default_factory=list)
+    counter_check: Result | None = None
 
 
 class Pool:
@@ -155,9 +156,25 @@ def matrix(
             if LONG or state.name in OF_A_TLS_ONLY_SERVER:
                 postgres_server.set_hba("hostssl")
                 pool.each(pool.present(), partial(ask, hba="hostssl"))
+        postgres_server.set_hba("host")
+        for driver in pool.present():
+            worker = pool.workers[driver.name]
+            missing = worker.connect(postgres_server.port, driver.modes[-1], "/missing.crt")
+            found[driver.name].counter_check = missing
         yield found
     finally:
         pool.close()
+
+
+@every_driver
+def test_the_counter_check_of_every_row_fails_as_it_must(
+    driver: Driver, matrix: dict[str, Outcomes]
+) -> None:
+    result = of(matrix, driver).counter_check
+    assert result is not None
+    assert result.outcome == "fails"
+    found = explain(result.message)
+    assert found is not None and found.code == "root-missing", result.message
 
 
 def of(matrix: dict[str, Outcomes], driver: Driver) -> Outcomes:
