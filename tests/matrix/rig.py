@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -299,3 +301,36 @@ DRIVERS = (
         _NODE_MODES,
     ),
 )
+
+
+class Pool:
+    """The drivers as one user, all started at once; each is used by one thread at a time."""
+
+    def __init__(self, rig: Rig, person: Person, home: Path) -> None:
+        self._building = threading.Lock()
+        self._rig, self._person, self._home = rig, person, home
+        self.workers: dict[str, Worker] = {}
+        self.missing: dict[str, str] = {}
+        self.each(DRIVERS, self._start)
+
+    def _start(self, driver: Driver) -> None:
+        try:
+            with self._building:  # both Go drivers are one program
+                worker = driver.start(self._rig, self._person, self._home)
+        except ClientMissing as missing:
+            self.missing[driver.name] = str(missing)
+        else:
+            self.workers[driver.name] = worker
+
+    def each(self, drivers: tuple[Driver, ...], act: Callable[[Driver], None]) -> None:
+        """Do it with every driver, some at once."""
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(act, drivers))
+
+    def present(self) -> tuple[Driver, ...]:
+        return tuple(driver for driver in DRIVERS if driver.name in self.workers)
+
+    def close(self) -> None:
+        for worker in self.workers.values():
+            with suppress(OSError):
+                worker.close()

@@ -10,19 +10,15 @@ ours is in it, `qs-certs install` has put it there.  What a client says when it 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qs_certs.knowledge import CLIENTS, explain
-from tests.clients import ClientMissing, Result
+from tests.clients import Result
 from tests.conftest import Pki
 from tests.matrix.cells import (
     CONTEXT,
@@ -37,7 +33,7 @@ from tests.matrix.cells import (
 )
 from tests.matrix.conftest import Count
 from tests.matrix.people import Person
-from tests.matrix.rig import ALL, DRIVERS, Driver, Rig, Worker
+from tests.matrix.rig import ALL, DRIVERS, Driver, Pool, Rig
 from tests.postgres import Postgres
 from tests.program import Program
 
@@ -74,39 +70,6 @@ class Outcomes:
     missing: str = ""
     cells: list[Cell] = field(default_factory=list)
     counter_check: Result | None = None
-
-
-class Pool:
-    """The drivers as one user, all started at once; each is used by one thread at a time."""
-
-    def __init__(self, rig: Rig, person: Person, home: Path) -> None:
-        self._building = threading.Lock()
-        self._rig, self._person, self._home = rig, person, home
-        self.workers: dict[str, Worker] = {}
-        self.missing: dict[str, str] = {}
-        self.each(DRIVERS, self._start)
-
-    def _start(self, driver: Driver) -> None:
-        try:
-            with self._building:  # both Go drivers are one program
-                worker = driver.start(self._rig, self._person, self._home)
-        except ClientMissing as missing:
-            self.missing[driver.name] = str(missing)
-        else:
-            self.workers[driver.name] = worker
-
-    def each(self, drivers: tuple[Driver, ...], act: Callable[[Driver], None]) -> None:
-        """Do it with every driver, some at once."""
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(act, drivers))
-
-    def present(self) -> tuple[Driver, ...]:
-        return tuple(driver for driver in DRIVERS if driver.name in self.workers)
-
-    def close(self) -> None:
-        for worker in self.workers.values():
-            with suppress(OSError):
-                worker.close()
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +137,8 @@ def test_the_counter_check_of_every_row_fails_as_it_must(
     assert result is not None
     assert result.outcome == "fails"
     found = explain(result.message)
-    assert found is not None and found.code == "root-missing", result.message
+    assert found is not None, result.message
+    assert found.code == "root-missing", result.message
 
 
 def of(matrix: dict[str, Outcomes], driver: Driver) -> Outcomes:
