@@ -230,6 +230,11 @@ MESSAGES_OF_SECTION_6 = [
     ("root-unloadable", "ssl.SSLError: [X509] PEM lib (_ssl.c:4149)"),
     ("closed-at-once", "ConnectionError: unexpected connection_lost() call"),
     ("old-tls-protocol", "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version (_ssl.c:1006)"),
+    ("invalid-setting", "ClientConfigurationError: `sslmode` parameter must be one of: disable, allow, prefer, require, verify-ca, verify-full"),
+    ("root-unreadable", "  context.load_verify_locations(cafile=sslrootcert)\nPermissionError: [Errno 13] Permission denied"),
+    ("root-missing", "  context.load_verify_locations(cafile=sslrootcert)\nFileNotFoundError: [Errno 2] No such file or directory"),
+    ("root-unloadable", "  context.load_verify_locations(cafile=sslrootcert)\nIsADirectoryError: [Errno 21] Is a directory"),
+    ("unreachable", f"InterfaceError: Can't create a connection to host {HOST} and port 80 (timeout is None and source_address is None)."),
     # pgjdbc
     ("root-missing", JAVA_FILE),
     ("root-missing", JAVA_CAUSE + "(No such file or directory)"),
@@ -260,6 +265,8 @@ MESSAGES_OF_SECTION_6 = [
     ("root-unloadable", "cannot parse `host=x`: failed to configure TLS (unable to add CA to cert pool)"),
     ("root-unloadable", "pq: couldn't parse pem from sslrootcert"),
     ("root-missing", f"unable to read CA file: open {PATH}: no such file or directory"),
+    ("root-missing", f"open {PATH}: no such file or directory"),
+    ("folder-unreadable", "stat /home/me/.postgresql/postgresql.crt: permission denied"),
     ("closed-at-once", PGX + "tls error: EOF"),
     ("old-tls-protocol", "remote error: tls: protocol version not supported"),
     # node-postgres
@@ -277,6 +284,7 @@ MESSAGES_OF_SECTION_6 = [
     ("not-postgresql", "Error: There was an error establishing an SSL connection"),
     ("closed-at-once", "Error: Connection terminated unexpectedly"),
     ("old-tls-protocol", "Error: write EPROTO 4017:error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version"),
+    ("root-missing", f"Error: ENOENT: no such file or directory, open '{PATH}'"),
     # Npgsql and Power BI
     ("windows-store-untrusted", "Npgsql.NpgsqlException: Exception while performing SSL handshake\n ---> System.Security.Authentication.AuthenticationException: The remote certificate was rejected by the provided RemoteCertificateValidationCallback."),
     ("windows-store-untrusted", "The remote certificate is invalid according to the validation procedure."),
