@@ -174,7 +174,7 @@ class Format(str, Enum):
 )
 def check(
     conninfo: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
             metavar="[CONNINFO]",
             help="A connection string, URI, JDBC URL, pasted psql command or HOST:PORT; - reads it from standard input.",
@@ -225,7 +225,7 @@ def check(
     _finish(
         "check",
         lambda: inspection.check(
-            _pasted() if conninfo == "-" else conninfo,
+            _connection(conninfo),
             host=host,
             port=port,
             service=service,
@@ -384,6 +384,16 @@ def _schema(command: str, wanted: bool) -> None:
 
         _print(api.schema_of(command).removesuffix("\n"))
         raise typer.Exit
+
+
+def _connection(words: list[str] | None) -> str | None:
+    if not words:
+        return None
+    if words == ["-"]:
+        return _pasted()
+    from qs_certs.libpq.settings import from_words
+
+    return from_words(words)
 
 
 def _pasted() -> str:
