@@ -341,6 +341,11 @@ _PGJDBC = (
         aliases=("jdbc", "postgresql-jdbc", "java"),
         notes=(
             "Reads none of the PGSSL* variables.",
+            "Takes DER, PKCS #7, and a leaf or an intermediate as root, which libpq does not.",
+            (
+                "Refuses a byte order mark, a private key and most TRUSTED CERTIFICATE blocks, which "
+                "libpq takes."
+            ),
             "ssl=true without an sslmode means verify-full.",
             _JAVA_STORE,
         ),
@@ -564,6 +569,7 @@ _OTHERS = (
             "Without a root file verify-full takes the system's roots.",
             "A root file without any usable certificate breaks every mode, from 5.9 even disable.",
             "Skips a damaged block where libpq gives up the whole file.",
+            "Takes a leaf or an intermediate as root, which libpq does not.",
         ),
     ),
     Client(
@@ -582,6 +588,7 @@ _OTHERS = (
             "A root file without any usable certificate breaks every mode but disable.",
             "With allow it does not get as far as TLS where the server refuses plaintext.",
             "Skips a damaged block where libpq gives up the whole file.",
+            "Takes a leaf or an intermediate as root, which libpq does not.",
         ),
         tested=("4.15",),
     ),

@@ -18,6 +18,7 @@ from tests.clients import Outcome
 from tests.conftest import Pki
 from tests.matrix.people import Person
 from tests.matrix.rig import HOST, Driver
+from tests.pki import Certificate
 from tests.postgres import Postgres
 from tests.program import Program
 
@@ -71,10 +72,12 @@ def states(pki: Pki) -> tuple[State, ...]:
     )
 
 
-def furnish(home: Path, person: Person, state: State, pki: Pki, shared: Path) -> str:
+def furnish(
+    home: Path, person: Person, state: State, shared: Path, root: Certificate | None = None
+) -> str:
     """Bring the home into *state*; the sslrootcert to give, if any.
 
-    The root is installed by the program itself, in a process of the person.
+    The *root* is installed by the program itself, in a process of the person.
     """
     folder = home / ".postgresql"
     shutil.rmtree(folder, ignore_errors=True)
@@ -83,10 +86,11 @@ def furnish(home: Path, person: Person, state: State, pki: Pki, shared: Path) ->
         (folder / "root.crt").write_bytes(state.content)
         person.give(folder)
     if state.install:
-        root = shared / "our-root.pem"
-        root.write_bytes(pki.root.certificate.pem)
-        pin = pki.root.certificate.sha256
-        done = Program(home, user=person.uid).process("install", "--from", root, "--sha256", pin)
+        assert root is not None
+        source = shared / "our-root.pem"
+        source.write_bytes(root.pem)
+        words = ("install", "--from", source, "--sha256", root.sha256)
+        done = Program(home, user=person.uid).process(*words)
         assert done.code == 0, done
         assert (folder / "root.crt").stat().st_uid == person.uid
     if state.named is None:

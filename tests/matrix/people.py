@@ -9,13 +9,14 @@ Only root can make users; they are gone when the block ends.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def people(*names: str) -> Iterator[dict[str, Person]]:
     """Users by these names, on the machine called after this process.  Raises PeopleMissing."""
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("useradd") is None:
         raise PeopleMissing("only root can make the users whose homes the clients look into")
+    _forget_the_dead()
     base = Path(tempfile.mkdtemp(prefix="qs-certs-homes-"))
     base.chmod(0o755)
     made: dict[str, Person] = {}
@@ -55,6 +57,17 @@ def people(*names: str) -> Iterator[dict[str, Person]]:
         for name in made:
             _run("userdel", "--force", f"qs-{os.getpid()}-{name}")
         shutil.rmtree(base)
+
+
+def _forget_the_dead() -> None:
+    """Remove the users of tests that were killed: the number in their names is no process's."""
+    with open("/etc/passwd", encoding="utf-8") as passwd:
+        logins = [line.partition(":")[0] for line in passwd]
+    for login in logins:
+        of_ours = re.fullmatch(r"qs-(\d+)-(?:ana|ben|cleo)", login)
+        if of_ours is not None and not Path("/proc", of_ours[1]).exists():
+            with suppress(PeopleMissing):  # others may be at it, too
+                _run("userdel", "--force", login)
 
 
 def _made(login: str, base: Path) -> Person:

@@ -306,12 +306,15 @@ DRIVERS = (
 class Pool:
     """The drivers as one user, all started at once; each is used by one thread at a time."""
 
-    def __init__(self, rig: Rig, person: Person, home: Path) -> None:
+    def __init__(
+        self, rig: Rig, person: Person, home: Path, drivers: tuple[Driver, ...] = DRIVERS
+    ) -> None:
         self._building = threading.Lock()
         self._rig, self._person, self._home = rig, person, home
         self.workers: dict[str, Worker] = {}
         self.missing: dict[str, str] = {}
-        self.each(DRIVERS, self._start)
+        self._drivers = drivers
+        self.each(drivers, self._start)
 
     def _start(self, driver: Driver) -> None:
         try:
@@ -328,7 +331,7 @@ class Pool:
             list(threads.map(act, drivers))
 
     def present(self) -> tuple[Driver, ...]:
-        return tuple(driver for driver in DRIVERS if driver.name in self.workers)
+        return tuple(driver for driver in self._drivers if driver.name in self.workers)
 
     def close(self) -> None:
         for worker in self.workers.values():

@@ -94,7 +94,7 @@ def matrix(
     found |= {name: Outcomes(worker.version) for name, worker in pool.workers.items()}
     try:
         for state in states(pki):
-            sslrootcert = furnish(ana.home, ana, state, pki, rig.folder)
+            sslrootcert = furnish(ana.home, ana, state, rig.folder, pki.root.certificate)
             postgres_server.set_tls(pki.chain, pki.leaf.key_pem)
             checked = check_says(ana.home, postgres_server, sslrootcert)
 
@@ -249,8 +249,9 @@ def homes(
         elsewhere = rig.folder / f"home-{who}"
         elsewhere.mkdir()
         person.give(elsewhere)
-        furnish(person.home, person, ours if who == "passwd" else theirs, pki, rig.folder)
-        furnish(elsewhere, person, ours if who == "HOME" else theirs, pki, rig.folder)
+        at_home, away = (ours, theirs) if who == "passwd" else (theirs, ours)
+        furnish(person.home, person, at_home, rig.folder, pki.root.certificate)
+        furnish(elsewhere, person, away, rig.folder, pki.root.certificate)
         pool = Pool(rig, person, elsewhere)
 
         def ask(driver: Driver, who: str = who, pool: Pool = pool) -> None:
