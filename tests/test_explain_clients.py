@@ -226,6 +226,22 @@ def test_a_guide_is_printed_and_is_in_json(program: Program, slug: str) -> None:
         assert squeezed(fact) in text
 
 
+OF_QUERY_SERVICE = (
+    "psql", "Jupyter", "Python", "SQLAlchemy", "RStudio", "DbVisualizer", "Aqua Data Studio",
+    "Tableau", "Power BI", "Looker", "Postico", "VS Code",
+)  # fmt: skip
+"""Query Service's own list, in its own words."""
+
+
+@pytest.mark.parametrize("name", OF_QUERY_SERVICE)
+def test_query_service_s_own_names_lead_to_guides(program: Program, name: str) -> None:
+    document = program.ok("clients", name, "--json").document
+    assert document["clients"]
+    for client in document["clients"]:
+        assert client["guide"] is not None, client["slug"]
+        assert client["verified_when"]
+
+
 def test_other_clients_have_no_guide(program: Program) -> None:
     (client,) = program.ok("clients", "pgadmin", "--json").document["clients"]
     assert client["guide"] is None
