@@ -177,6 +177,22 @@ def test_with_another_ca_in_the_file_a_client_refuses_what_it_accepts_with_ours(
         assert ended["another's", mode] == "fails"
 
 
+@pytest.mark.parametrize(
+    "driver", [driver for driver in DRIVERS if not driver.libpq], ids=lambda driver: driver.name
+)
+def test_a_row_that_is_wrong_about_require_would_be_noticed(
+    driver: Driver, matrix: dict[str, Outcomes], rows: dict[str, Any]
+) -> None:
+    """The control of the table: what was seen does not fit another one."""
+    cells = of(matrix, driver).cells
+    modes = set(rows[driver.slug]["sslmodes"]) ^ {"require"}
+    wrong_row = {**rows[driver.slug], "sslmodes": sorted(modes)}
+    assert any(
+        cell.result.outcome != clients_say(driver, wrong_row, cell.state)[cell.mode][cell.hba]
+        for cell in cells
+    )
+
+
 @every_driver
 def test_what_a_client_says_is_explained(
     driver: Driver, matrix: dict[str, Outcomes], count: Count
