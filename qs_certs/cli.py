@@ -192,7 +192,7 @@ class Format(str, Enum):
 )
 def check(
     conninfo: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
             metavar="[CONNINFO]",
             help="A connection string, URI, JDBC URL, pasted psql command or HOST:PORT; - reads it from standard input.",
@@ -242,7 +242,7 @@ def check(
     from qs_certs import inspection
 
     def judge() -> object:
-        text = _pasted() if conninfo == "-" else conninfo
+        text = _connection(conninfo)
         if users or all_users:
             question = inspection.Question(
                 text,
@@ -502,6 +502,16 @@ def _schema(command: str, wanted: bool) -> None:
 
         _print(api.schema_of(command).removesuffix("\n"))
         raise typer.Exit
+
+
+def _connection(words: list[str] | None) -> str | None:
+    if not words:
+        return None
+    if words == ["-"]:
+        return _pasted()
+    from qs_certs.libpq.settings import from_words
+
+    return from_words(words)
 
 
 def _pasted() -> str:

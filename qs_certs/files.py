@@ -418,6 +418,7 @@ def replace(
     expected: bytes | None,
     verify: Callable[[str], None],
     mode: int | None = None,
+    shared: bool = True,
     disk: Disk = DISK,
 ) -> None:
     """Make *data* the content of the file *path*, in one step, durably.
@@ -427,6 +428,7 @@ def replace(
     version of another program is kept that could not be left in place.  *verify* is given the
     path of the complete new file before it goes live, and raises to refuse it.  Mode, owner and
     extended attributes of the old file are kept; a new file gets *mode* (0644 by default).
+    Nobody else writes a file that is not *shared*: a plain rename will do.
     """
     temporary = _temporary_name(path)
     swapped = False
@@ -442,7 +444,11 @@ def replace(
                 disk.close(fd)
             verify(temporary)
             _compare(path, expected, disk)
-            exchanged = _swap(temporary, path, data, expected, disk)
+            if shared:
+                exchanged = _swap(temporary, path, data, expected, disk)
+            else:
+                _rename(temporary, path, data, disk)
+                exchanged = False
             swapped = True
             if exchanged:
                 _discard(temporary, path, expected, data, disk)

@@ -21,6 +21,7 @@ from qs_certs.results import (
     AccountsReport,
     CheckReport,
     ClientEntry,
+    ClientGuide,
     ClientsReport,
     Explained,
     Failure,
@@ -292,7 +293,7 @@ def explain(text: str) -> Explained:
 
 def clients(names: Sequence[str] = ()) -> ClientsReport:
     """Per client on this system: does the root file matter, where else it looks, what to set."""
-    from qs_certs.knowledge import CLIENTS, find_client
+    from qs_certs.knowledge import CLIENTS, GUIDES, find_client
 
     system = accounts.surroundings().system
     known: System = {"win32": "windows", "darwin": "macos"}.get(system, "linux")  # type: ignore[assignment]
@@ -304,6 +305,7 @@ def clients(names: Sequence[str] = ()) -> ClientsReport:
         chosen += [each for each in found if each not in chosen]
     entries = []
     for client in chosen or CLIENTS:
+        guide = GUIDES.get(client.slug)
         here = client.on(known)
         if names and not here.runs_here:  # asked for by name: tell about the system where it runs
             here = client.windows if client.windows.runs_here else client.macos
@@ -320,6 +322,9 @@ def clients(names: Sequence[str] = ()) -> ClientsReport:
                 client.verified_when,
                 client.evidence,
                 client.notes,
+                client.proven,
+                client.tested,
+                None if guide is None else ClientGuide(guide.steps, guide.instead, guide.see),
             )
         )
     return ClientsReport(known, tuple(entries), bool(names))

@@ -19,6 +19,7 @@ from qs_certs.results import (
     AccountsReport,
     ChangeReport,
     CheckReport,
+    ClientEntry,
     ClientsReport,
     Explained,
     Failure,
@@ -634,7 +635,7 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             modes = ", ".join(each.sslmodes)
             matters = f"reads the root file in {modes}" if each.root_file_matters else "ignores it"
             lines += textwrap.wrap(
-                f"{each.slug:<{width}}  {matters}",
+                f"{each.slug:<{width}}  {matters} ({_proof(each)})",
                 100,
                 subsequent_indent=" " * (width + 2),
                 break_on_hyphens=False,
@@ -649,11 +650,29 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             ("set", each.set_instead),
             ("verified", each.verified_when),
             *(("note", note) for note in each.notes),
+            ("proven", _proof(each)),
             ("known from", each.evidence),
         )
         for label, text in rows:
             lines += _wrapped(text, f"  {label:<11}", " " * 13)
+        lines += _guide_lines(each)
     return lines[1:]
+
+
+def _guide_lines(client: ClientEntry) -> list[str]:
+    if client.guide is None:
+        return []
+    lines = ["  for Query Service"]
+    for number, step in enumerate(client.guide.steps, 1):
+        lines += _wrapped(step, f"    {number}. ", " " * 7)
+    if client.guide.instead:
+        lines += _wrapped(client.guide.instead, "    instead of the root file: ", " " * 7)
+    return lines + _wrapped(client.guide.see, "    to see that it verifies: ", " " * 7)
+
+
+def _proof(client: ClientEntry) -> str:
+    """`tested 15`, `tried`, `source`, `documentation`."""
+    return " ".join((client.proven, ", ".join(client.tested_versions))).rstrip()
 
 
 # --- check --------------------------------------------------------------------------------------

@@ -405,8 +405,20 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientGuide:
+    """How to connect to Query Service; *instead* is empty where the root file does it."""
+
+    steps: tuple[str, ...]
+    instead: str
+    see: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientEntry:
-    """One client on one system.  *sslmodes* are those in which it judges by the root file."""
+    """One client on one system.  *sslmodes* are those in which it judges by the root file.
+
+    *proven* is "tested" where the project's own suite runs it, in *tested_versions*.
+    """
 
     slug: str
     name: str
@@ -419,6 +431,10 @@ class ClientEntry:
     verified_when: str
     evidence: str
     notes: tuple[str, ...]
+    proven: Literal["tested", "tried", "source", "documentation"] = "documentation"
+    tested_versions: tuple[str, ...] = ()
+    guide: ClientGuide | None = None
+    """Where Query Service names the client."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -450,7 +450,15 @@ class Session:
         """Put a journal *raw* in place of this one.  Raises as `files.replace` does."""
         path = self._store._journal_path
         now = files.read(path, self._disk)
-        files.replace(path, raw, expected=now, verify=lambda _: None, mode=0o600, disk=self._disk)
+        files.replace(
+            path,
+            raw,
+            expected=now,
+            verify=lambda _: None,
+            mode=0o600,
+            shared=False,
+            disk=self._disk,
+        )
         self._journal = Journal(path)
         self._journal.read(raw)
 
