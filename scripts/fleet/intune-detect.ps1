@@ -12,7 +12,7 @@
 # (SYSTEM) on those of all users.  "Run script in 64-bit PowerShell: Yes".  "Enforce script
 # signature check: No", unless you sign it: it is ASCII without a byte order mark, as signing needs.
 #
-# For Windows PowerShell 5.1 and newer.  Not executed by our tests: they parse it, and run what it calls.
+# For Windows PowerShell 5.1 and newer.  Our tests parse it, and do not run it.
 
 # --- the same in both scripts ---------------------------------------------------------------------
 
@@ -54,8 +54,9 @@ function Get-Everybody {
 
 # Runs qs-certs; its output and talk as one line of at most 2,048 characters.  See $LASTEXITCODE.
 function Invoke-Program([string[]] $Program, [string[]] $Words) {
-    $command, $first = $Program
-    $said = & $command @first @Words 2>&1 | ForEach-Object { "$_" }
+    $command = $Program[0]
+    $arguments = @($Program | Select-Object -Skip 1) + $Words
+    $said = & $command @arguments 2>&1 | ForEach-Object { "$_" }
     $line = $said -join '; '
     if ($line.Length -gt 2048) { $line = $line.Substring(0, 2045) + '...' }
     return $line

@@ -7,13 +7,13 @@
 #
 # Settings: as for intune-detect.ps1.
 #
-# For Windows PowerShell 5.1 and newer.  Not executed by our tests: they parse it, and run what it calls.
+# For Windows PowerShell 5.1 and newer.  Our tests parse it, and do not run it.
 
 # Options of `qs-certs install`, such as @('--offline').
 $Options = @()
 
-# Where qs-certs is missing and pipx is there: what pipx installs it from, for the user who runs this.
-# A wheel on a share, a name in your index, or nothing.
+# Where qs-certs is missing and pipx is there: what pipx installs for the user who runs this, such as
+# a wheel on a share or a name in your index; or nothing.
 $Package = ''
 
 # --- the same in both scripts ---------------------------------------------------------------------
@@ -56,8 +56,9 @@ function Get-Everybody {
 
 # Runs qs-certs; its output and talk as one line of at most 2,048 characters.  See $LASTEXITCODE.
 function Invoke-Program([string[]] $Program, [string[]] $Words) {
-    $command, $first = $Program
-    $said = & $command @first @Words 2>&1 | ForEach-Object { "$_" }
+    $command = $Program[0]
+    $arguments = @($Program | Select-Object -Skip 1) + $Words
+    $said = & $command @arguments 2>&1 | ForEach-Object { "$_" }
     $line = $said -join '; '
     if ($line.Length -gt 2048) { $line = $line.Substring(0, 2045) + '...' }
     return $line

@@ -28,7 +28,7 @@ strangers() {
 
 # Root works on all accounts, anybody else on their own.
 everybody() {
-    [ "$(id -u)" -ne 0 ] || echo --all-users
+    [ "$(id -u)" -ne 0 ] || printf '%s\n' --all-users
 }
 
 # --------------------------------------------------------------------------------------------------
