@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -81,7 +82,7 @@ OPTIONS = {
 }
 
 
-def command_line(params: dict, check_mode: bool) -> list[str]:
+def command_line(params: dict[str, Any], check_mode: bool) -> list[str]:
     """The call of the program for these parameters."""
     command = [params["program"], "install", "--json", *params["options"]]
     if params["pem"]:
@@ -95,7 +96,7 @@ def command_line(params: dict, check_mode: bool) -> list[str]:
     return [*command, "--", *params["roots"]] if params["roots"] else command
 
 
-def outcome(code: int, document: dict) -> dict:
+def outcome(code: int, document: dict[str, Any]) -> dict[str, Any]:
     """What Ansible reports for the exit code and the JSON document of a run."""
     targets = document.get("targets", [])
     result = {

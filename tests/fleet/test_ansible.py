@@ -1,0 +1,288 @@
+"""The role qs_certs, run by ansible-core on several real sshd hosts.
+
+One story, because runs of a playbook take seconds: nothing is there; check mode; the first run,
+with one host broken and one out of reach; the second; then somebody takes a root out again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pki
+from tests.fleet.hosts import PYTHON, USER, Host, HostsMissing, running
+from tests.fleet.scripts import FLEET
+from tests.postgres import DATABASE, ROLE, Postgres
+from tests.program import NO_NETWORK, SOURCE
+
+if sys.platform != "linux":
+    pytest.skip("only on Linux", allow_module_level=True)
+
+ROLES = FLEET / "ansible" / "roles"
+GOOD = ("lab1", "lab2", "lab3")
+BROKEN = "lab4"
+UNREACHABLE = "lab5"
+
+
+def tool(name: str) -> str:
+    """A program of the environment that the tests run in."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        pytest.skip(f"needs {name}")
+    return found
+
+
+# --- the bench ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[dict[str, Host]]:
+    tool("ansible-playbook")
+    try:
+        with running((*GOOD, BROKEN)) as machines:
+            yield {host.name: host for host in machines}
+    except HostsMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kit for the hosts' Python, in the form that the role wants."""
+    folder = tmp_path_factory.mktemp("kit")
+    wheels = folder / "wheels"
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
+    subprocess.run(build, cwd=SOURCE, check=True, capture_output=True)
+    (ours,) = wheels.glob("qs_certs-*.whl")
+    subprocess.run([PYTHON, "-m", "venv", folder / "venv"], check=True)
+    pip = [str(folder / "venv/bin/python"), "-I", "-m", "pip", "-q", "--disable-pip-version-check"]
+    lock = SOURCE / "requirements" / "runtime.txt"
+    fetch = [*pip, "download", "--require-hashes", "--only-binary", ":all:", "-r", lock]
+    fetched = subprocess.run([*fetch, "-d", wheels], check=False, capture_output=True, text=True)
+    if fetched.returncode != 0:
+        pytest.skip(f"the package index cannot be reached: {fetched.stderr.strip()[-200:]}")
+    digest = hashlib.sha256(ours.read_bytes()).hexdigest()
+    version = ours.name.split("-")[1]
+    (folder / "requirements.txt").write_text(
+        f"{lock.read_text('utf-8')}qs-certs=={version} --hash=sha256:{digest}\n", "utf-8"
+    )
+    archive = folder / "lab-kit.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in (folder / "requirements.txt", *wheels.iterdir()):
+            file.write(path, f"lab-kit/{path.relative_to(folder)}")
+    return archive
+
+
+@dataclass(frozen=True, slots=True)
+class Recap:
+    """What the last lines of a run say about one host."""
+
+    ok: int
+    changed: int
+    unreachable: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How a run of the playbook ended."""
+
+    code: int
+    out: str
+
+    @property
+    def recaps(self) -> dict[str, Recap]:
+        pattern = r"^(\w+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)"
+        lines = re.findall(pattern, self.out, re.MULTILINE)
+        return {name: Recap(*map(int, numbers)) for name, *numbers in lines}
+
+    def task(self, words: str) -> str:
+        """The output of the task whose name holds these words."""
+        (found,) = re.findall(rf"^TASK \[[^\]]*{words}.*?(?=^(?:TASK|PLAY) )", self.out, re.M | re.S)
+        return str(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """Where playbooks are started."""
+
+    folder: Path
+
+    def play(self, *options: str) -> Played:
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_HOME": str(self.folder / "ansible"),
+            "ANSIBLE_ROLES_PATH": str(ROLES),
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=30s",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/qs-certs-{os.getpid()}",
+        }
+        done = subprocess.run(
+            [tool("ansible-playbook"), "-i", "inventory", "site.yml", *options],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return Played(done.returncode, done.stdout)
+
+
+SITE = """\
+- name: The program, by root
+  hosts: all
+  remote_user: root
+  gather_facts: false
+  roles:
+    - role: qs_certs
+      qs_certs_kit: {kit}
+      qs_certs_roots: []
+
+- name: The roots, by the user
+  hosts: all
+  remote_user: {user}
+  gather_facts: false
+  roles:
+    - role: qs_certs
+      qs_certs_manage_program: false
+      qs_certs_all_users: false
+      qs_certs_options: [--offline]
+      qs_certs_own_roots:
+        - pem: "{{{{ lookup('file', 'ca.pem') }}}}"
+          sha256: {sha256}
+"""
+
+
+@pytest.fixture(scope="module")
+def controller(
+    hosts: dict[str, Host], kit: Path, pki: Pki, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Controller]:
+    folder = tmp_path_factory.mktemp("controller")
+    (folder / "ca.pem").write_bytes(pki.root.certificate.pem)
+    site = SITE.format(kit=kit, user=USER, sha256=pki.root.certificate.sha256)
+    (folder / "site.yml").write_text(site, "utf-8")
+    nobody = f"{UNREACHABLE} ansible_host=127.0.0.19 ansible_port=9"
+    lines = [*(host.inventory for host in hosts.values()), nobody]
+    (folder / "inventory").write_text("\n".join(lines) + "\n", "utf-8")
+    yield Controller(folder)
+    shutil.rmtree(f"/tmp/qs-certs-{os.getpid()}", ignore_errors=True)
+
+
+def everything(host: Host) -> str:
+    """All that a run may change there, without what Ansible leaves of its own."""
+    places = "/etc /home /opt /root /usr/local"
+    return host.ok(
+        f"find {places} -xdev \\( -name .ansible -o -name .pyenv \\) -prune -o"
+        r" -printf '%p %i %m %u %s %T@ %l\n' 2>/dev/null | sort"
+    )
+
+
+# --- the story ----------------------------------------------------------------------------------
+
+
+def test_ansible_from_bare_hosts_to_verified_connections(
+    controller: Controller, hosts: dict[str, Host], pki: Pki, postgres: Postgres
+) -> None:
+    conninfo = (
+        f"host=db.test hostaddr=127.0.0.1 port={postgres.port} user={ROLE} dbname={DATABASE}"
+        " sslmode=verify-full"
+    )
+    psql = f"psql -XAtc 'select 42' '{conninfo}'"
+    root_file = f"/home/{USER}/.postgresql/root.crt"
+    good = [hosts[name] for name in GOOD]
+    damage = f"mkdir -m 700 .postgresql; printf '%s' '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n' > {root_file}"
+    hosts[BROKEN].ok(damage, USER)
+
+    # A control: without the roots, psql refuses.
+    refused = good[0].run(psql, USER)
+    assert (refused.returncode, "does not exist" in refused.stderr) == (2, True), refused
+
+    # Check mode on bare hosts: it says that there is something to do, and does nothing.
+    before = {host.name: everything(host) for host in hosts.values()}
+    checked = controller.play("--check", "--diff")
+    assert {host.name: everything(host) for host in hosts.values()} == before, checked.out
+    for name in GOOD:
+        assert checked.recaps[name].changed > 0, checked.out
+        assert checked.recaps[name].failed == 0, checked.out
+
+    # The first run: changed; the broken host says why; the others finish.
+    first = controller.play("--diff")
+    assert first.code != 0
+    for name in GOOD:
+        assert (first.recaps[name].changed, first.recaps[name].failed) == (5, 0), first.out
+    assert first.recaps[BROKEN].failed == 1, first.out
+    assert "--repair" in first.out or "does not load" in first.out, first.out
+    assert first.recaps[UNREACHABLE].unreachable == 1
+    assert "+-----BEGIN CERTIFICATE-----" in first.task("Roots of the catalogue")
+    for host in good:
+        assert host.ok(f"stat -c '%U %a' {root_file}", USER) == f"{USER} 644\n"
+        assert host.ok(psql, USER) == "42\n"
+    shown = hosts[BROKEN].ok(f"cat {root_file}", USER)
+    assert "AAAA" in shown
+    assert shown.count("BEGIN") == 1, "nothing was changed there"
+
+    # The second run: unchanged, to the byte and the time.
+    before = {host.name: everything(host) for host in good}
+    second = controller.play("--limit", ",".join(GOOD))
+    assert second.code == 0, second.out
+    assert {name: second.recaps[name].changed for name in GOOD} == dict.fromkeys(GOOD, 0)
+    assert {host.name: everything(host) for host in good} == before
+
+    # Somebody takes a root out on one host: check mode shows that as a diff there, and nothing else.
+    good[0].ok("qs-certs remove", USER)
+    before = {host.name: everything(host) for host in good}
+    checked = controller.play("--check", "--diff", "--limit", ",".join(GOOD))
+    assert checked.code == 0, checked.out
+    assert {name: checked.recaps[name].changed for name in GOOD} == {"lab1": 1, "lab2": 0, "lab3": 0}
+    diff = checked.task("Roots of the catalogue")
+    assert diff.count("+-----BEGIN CERTIFICATE-----") == 1
+    assert f"+++ {root_file}" in diff
+    assert {host.name: everything(host) for host in good} == before
+
+
+def test_ansible_lint_finds_nothing_at_its_strictest(tmp_path: Path) -> None:
+    folder = tmp_path / "ansible"
+    shutil.copytree(FLEET / "ansible", folder)
+    found = lint(folder)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_ansible_lint_would_find_a_task_that_always_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "ansible"
+    shutil.copytree(FLEET / "ansible", folder)
+    tasks = folder / "roles/qs_certs/tasks/roots.yml"
+    tasks.write_text(tasks.read_text() + "\n- name: Always\n  ansible.builtin.command: date\n")
+    found = lint(folder)
+    assert found.returncode != 0
+    assert "no-changed-when" in found.stdout
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [tool("ansible-lint"), "--offline", "--nocolor", "--profile", "production", "site.yml"],
+        cwd=folder,
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(folder.parent),
+            "ANSIBLE_HOME": str(folder.parent / "home"),
+            "LC_ALL": "C.UTF-8",
+            "HTTPS_PROXY": NO_NETWORK,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
