@@ -27,6 +27,7 @@ USER = "ana"
 _PROGRAMS = ("setpriv", "unshare", "mount", "ssh", "ssh-keygen", "useradd", "sudo")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _DEADLINE = 20.0
+_PLACES = ("etc", "home", "opt", "usr/local", "var")
 
 _SSHD = """\
 Port {port}
@@ -47,7 +48,7 @@ folder=$1 name=$2
 hostname "$name"
 mkdir -p "$folder/disk" /run/sshd
 mount -t tmpfs tmpfs "$folder/disk"
-for place in etc home opt root usr/local var; do
+for place in $4 root; do
     mkdir -p "$folder/disk/$place/upper" "$folder/disk/$place/work"
     mount -t overlay overlay -o "lowerdir=/$place,upperdir=$folder/disk/$place/upper,\
 workdir=$folder/disk/$place/work" "/$place"
@@ -96,6 +97,18 @@ class Host:
             check=False,
         )
 
+    def written(self) -> set[str]:
+        """Everything that was written there since it started: files with sizes and times, folders.
+
+        Without what logging in and Ansible themselves leave: root's home, logs, `.ansible`.
+        """
+        places = " ".join(f"{self.key.parent}/disk/{each}/upper" for each in _PLACES)
+        find = (
+            f"find {places} \\( -name .ansible -o -path '*/var/upper/log' \\) -prune"
+            r" -o -type d -printf '%p %m %u\n' -o -printf '%p %y %m %u %s %T@ %l\n'"
+        )
+        return {f"{self.name} {line}" for line in self.ok(find).splitlines()}
+
     def ok(self, command: str, user: str = "root") -> str:
         done = self.run(command, user)
         assert done.returncode == 0, (self.name, command, done)
@@ -127,7 +140,9 @@ def _look() -> None:
             raise HostsMissing(f"needs {program}")
     if not os.access("/usr/sbin/sshd", os.X_OK) or not os.access(PYTHON, os.X_OK):
         raise HostsMissing("needs sshd and the system's own Python")
-    tried = subprocess.run(["unshare", "--mount", "--uts", "true"], check=False, capture_output=True)
+    tried = subprocess.run(
+        ["unshare", "--mount", "--uts", "true"], check=False, capture_output=True
+    )
     if tried.returncode != 0:
         raise HostsMissing(f"needs namespaces: {tried.stderr.decode().strip()}")
 
@@ -145,7 +160,7 @@ def _running(folder: Path, name: str, address: str) -> Iterator[Host]:
     with (folder / "out").open("wb") as out:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *unshare, "sh", "-c", _BOOT, "boot",
-             str(folder), name, USER],
+             str(folder), name, USER, " ".join(_PLACES)],
             env={"PATH": _PATH},
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -119,7 +119,6 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=OPTIONS,
         supports_check_mode=True,
-        mutually_exclusive=[("all_users", "users"), ("pem", "roots")],
         required_together=[("pem", "sha256")],
     )
     command = command_line(module.params, module.check_mode)
