@@ -77,11 +77,9 @@ class Played:
         return {name: Recap(*map(int, numbers)) for name, *numbers in lines}
 
     def task(self, words: str) -> str:
-        """The output of the task whose name holds these words."""
-        (found,) = re.findall(
-            rf"^TASK \[[^\]]*{words}.*?(?=^(?:TASK|PLAY) )", self.out, re.M | re.S
-        )
-        return str(found)
+        """The output of the tasks whose names hold these words."""
+        pattern = rf"^TASK \[[^\]]*{words}.*?(?=^(?:TASK|PLAY) )"
+        return "".join(re.findall(pattern, self.out, re.MULTILINE | re.DOTALL))
 
 
 @dataclass(frozen=True, slots=True)
