@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import qs_certs
 from tests.fleet.hosts import PYTHON
-from tests.program import SOURCE
+
+SOURCE = Path(qs_certs.__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -172,7 +171,7 @@ def _running(folder: Path, name: str, address: str) -> Iterator[Host]:
     finally:
         # The first process of the namespace: all others of it go with it.
         for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+            os.kill(int(child), 9)  # SIGKILL
         process.wait()
 
 

@@ -34,6 +34,10 @@ SHELLS = {
 }
 
 
+PLACES = "/usr/bin:/bin"
+"""Where an agent looks for commands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A row of the page: what each tool's script makes of one exit code of `check`."""
@@ -66,7 +70,7 @@ def _commands(folder: Path, *, root: bool, program: str | None) -> Iterator[str]
     for name, text in scripts.items():
         (folder / name).write_text(text, "utf-8")
         (folder / name).chmod(0o755)
-    yield f"{folder}:/usr/bin:/bin"
+    yield f"{folder}:{PLACES}"
     shutil.rmtree(folder)
 
 

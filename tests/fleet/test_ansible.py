@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import Pki
 from tests.fleet.hosts import USER, Host, HostsMissing, running
-from tests.fleet.scripts import FLEET
+from tests.fleet.scripts import FLEET, PAGE
 from tests.postgres import DATABASE, ROLE, Postgres
 from tests.program import NO_NETWORK
 
@@ -218,6 +218,16 @@ def test_ansible_from_bare_hosts_to_verified_connections(
     assert diff.count("+-----BEGIN CERTIFICATE-----") == 1
     assert f"+++ {root_file}" in diff
     assert written(*good) ^ before == set()
+
+    # The golden image of docs/fleet.md: who comes later has the file from the start.
+    skeleton = "/etc/skel/.postgresql/root.crt"
+    assert f"qs-certs install --target {skeleton}" in PAGE
+    good[1].ok(f"qs-certs install --offline --target {skeleton} && useradd -m -p '*' kim")
+    owned = good[1].ok(
+        "stat -c '%U %a' /home/kim/.postgresql /home/kim/.postgresql/root.crt", "kim"
+    )
+    assert owned == "kim 700\nkim 644\n"
+    assert "[root-present]" in good[1].ok("qs-certs check", "kim")
 
 
 def test_ansible_lint_finds_nothing_at_its_strictest(tmp_path: Path) -> None:

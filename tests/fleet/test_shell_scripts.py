@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.fleet.scripts import (
     INSTALLCHECK,
     INTUNE,
     JAMF,
+    PLACES,
     SHELL_SCRIPTS,
     SHELLS,
     VERDICTS,
@@ -33,6 +35,9 @@ from tests.fleet.scripts import (
 )
 from tests.program import Program, snapshot
 
+if sys.platform == "win32":
+    pytest.skip("only on POSIX", allow_module_level=True)
+
 every_script = pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
 every_verdict = pytest.mark.parametrize("row", VERDICTS, ids=lambda row: str(row.check))
 
@@ -40,7 +45,7 @@ every_verdict = pytest.mark.parametrize("row", VERDICTS, ids=lambda row: str(row
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if shutil.which(SHELLS[name][0]) is None:
+    if shutil.which(SHELLS[name][0], path=PLACES) is None:
         pytest.skip(f"needs {SHELLS[name][0]}")
     return name
 
@@ -301,7 +306,7 @@ def test_detection_and_installation_agree_with_the_real_program(
 def test_installing_twice_changes_nothing_the_second_time(
     program: Program, tmp_path: Path, shell: str
 ) -> None:
-    if shutil.which(SHELLS[shell][0]) is None:
+    if shutil.which(SHELLS[shell][0], path=PLACES) is None:
         pytest.skip(f"needs {shell}")
     first = run(INSTALL, folder=tmp_path, program=real(program), shell=shell)
     assert (first.code, "added digicert-global-root-g2" in first.out) == (0, True)
