@@ -88,7 +88,7 @@ def declared(name: str) -> list[Requirement]:
     lists = {
         "runtime": PYPROJECT["project"]["dependencies"],
         "build": groups["build"],
-        "dev": [d for d in groups["dev"] if isinstance(d, str)] + groups["build"],
+        "dev": [d for d in groups["dev"] if isinstance(d, str)] + groups["build"] + groups["fleet"],
     }
     return [Requirement(text) for text in lists[name]]
 

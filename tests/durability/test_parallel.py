@@ -23,7 +23,7 @@ assert sys.platform != "win32"  # for mypy
 
 from qs_certs import bundle, files  # noqa: E402
 from qs_certs.errors import CouldNotWrite, LockTimeout, StoreTampered  # noqa: E402
-from qs_certs.journal import digest
+from qs_certs.journal import digest  # noqa: E402
 from qs_certs.store import Store  # noqa: E402
 from tests.durability.actors import (  # noqa: E402 - they fork
     Acting,
