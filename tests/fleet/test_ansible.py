@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import Pki
 from tests.fleet.hosts import USER, Host, HostsMissing, running
-from tests.fleet.scripts import FLEET, PAGE
+from tests.fleet.scripts import FLEET, INSTALL, JAMF, PAGE
 from tests.postgres import DATABASE, ROLE, Postgres
 from tests.program import NO_NETWORK
 
@@ -114,23 +114,14 @@ class Controller:
 
 
 SITE = """\
-- name: The program, by root
+- name: Connections can be verified
   hosts: all
   remote_user: root
   gather_facts: false
   roles:
     - role: qs_certs
       qs_certs_kit: {kit}
-      qs_certs_roots: []
-
-- name: The roots, by the user
-  hosts: all
-  remote_user: {user}
-  gather_facts: false
-  roles:
-    - role: qs_certs
-      qs_certs_manage_program: false
-      qs_certs_all_users: false
+      qs_certs_users: [{user}]
       qs_certs_options: [--offline]
       qs_certs_own_roots:
         - pem: "{{{{ lookup('file', 'ca.pem') }}}}"
@@ -228,6 +219,13 @@ def test_ansible_from_bare_hosts_to_verified_connections(
     )
     assert owned == "kim 700\nkim 644\n"
     assert "[root-present]" in good[1].ok("qs-certs check", "kim")
+
+    # The other tools' scripts, as root, on that host: the file stays its user's.
+    assert f"{USER}" in good[0].ok(f"sh {INSTALL} / lab1 {USER} --offline --user {USER}")
+    assert good[0].ok(f"stat -c '%U %a' {root_file}", USER) == f"{USER} 644\n"
+    assert good[0].ok(psql, USER) == "42\n"
+    assert good[0].ok("qs-certs list", USER).count("digicert-global-root-g2") == 1
+    assert re.match("<result>[a-z-]+ qs-certs: .*</result>", good[0].ok(f"sh {JAMF}"))
 
 
 def test_ansible_lint_finds_nothing_at_its_strictest(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import test_readme
 from tests.fleet.scripts import FLEET
 from tests.program import Program
 
@@ -57,6 +58,7 @@ def test_the_call(
 ) -> None:
     command = module.command_line(parameters(**given), check_mode)
     assert " ".join(command) == f"qs-certs install --json {words}".rstrip()
+    test_readme.parse(" ".join(command))
 
 
 def test_the_module_s_documentation_has_its_options(module: ModuleType) -> None:
