@@ -252,9 +252,10 @@ def _pip(command: list[str]) -> None:
     why = _last_words(done)
     kit = FROM_A_FOLDER in command
     if "do not match the hashes" in words or "hash mismatch" in words:
+        named = re.findall(r"(?m)^\s+(\S+==\S+) from ", done.stderr)  # pip has them on other lines
         raise SetupFailed(
             "a package is not the one whose hash is pinned",
-            why,
+            "; ".join([*named, why]),
             ("do not go on: ask whoever made this kit" if kit else
              "do not go on: ask whoever runs the package index or the proxy of this network",),
             exit_code=5,
