@@ -27,7 +27,9 @@ KIT = Path(__file__).resolve().parent
 
 def main(arguments: list[str]) -> int:
     """Install from the kit that this file lies in."""
-    recipe = Recipe((KIT / "requirements.txt",), editable=False, checkout=KIT, wheels=KIT / "wheels")
+    recipe = Recipe(
+        (KIT / "requirements.txt",), editable=False, checkout=KIT, wheels=KIT / "wheels"
+    )
     offline = [] if "--offline" in arguments else ["--offline"]
     asked = arguments if arguments in (["--help"], ["-h"]) else [*offline, *arguments]
     return onboard(Path(__file__), __doc__ or "", recipe, asked)

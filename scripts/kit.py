@@ -84,7 +84,9 @@ SYSTEMS: Mapping[str, System] = {
     "macos-x86_64": System(("macosx_11_0_x86_64",), _system("posix", "darwin", "Darwin", "x86_64")),
     "windows-amd64": System(("win_amd64",), _system("nt", "win32", "Windows", "AMD64")),
     # No Python 3.10 was ever published for it, and no wheels.
-    "windows-arm64": System(("win_arm64",), _system("nt", "win32", "Windows", "ARM64"), PYTHONS[1:]),
+    "windows-arm64": System(
+        ("win_arm64",), _system("nt", "win32", "Windows", "ARM64"), PYTHONS[1:]
+    ),
 }
 
 
@@ -146,7 +148,16 @@ def fetch(wheels: Path, target: Target, lock: str) -> None:
 
 def build_wheel(folder: Path) -> Path:
     """Our own wheel, in *folder*."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "--directory", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "-t",
+        "wheel",
+        "--directory",
+        str(folder),
+    ]
     done = subprocess.run(command, check=False, cwd=CHECKOUT, capture_output=True, text=True)
     if done.returncode != 0:
         raise SetupFailed("cannot build the wheel of qs-certs", done.stderr.strip(), ())
@@ -191,7 +202,9 @@ def fill(kit: Path, targets: Iterable[Target]) -> None:
     for source, name in SCRIPTS.items():
         shutil.copyfile(CHECKOUT / "scripts" / source, kit / name)
     shutil.copyfile(CHECKOUT / "LICENSE", kit / "LICENSE")
-    listed = "\n".join(f"    {_listed(name, targets)}" for name in SYSTEMS if _listed(name, targets))
+    listed = "\n".join(
+        f"    {_listed(name, targets)}" for name in SYSTEMS if _listed(name, targets)
+    )
     for name, text in {
         "requirements.txt": lock + ours,
         "README.txt": README.format(version=version, targets=listed),
@@ -218,7 +231,9 @@ def pack(kit: Path, file: Path) -> None:
 
 def make(destination: Path, targets: Iterable[Target]) -> None:
     """Make the kit, a folder or a ZIP; *destination* has everything or is not there."""
-    if os.path.lexists(destination) and not (destination.is_dir() and not any(destination.iterdir())):
+    if os.path.lexists(destination) and not (
+        destination.is_dir() and not any(destination.iterdir())
+    ):
         raise SetupFailed(f"{destination} is in the way", "it exists", ("name another place",))
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".kit-") as folder:
