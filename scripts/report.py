@@ -195,7 +195,7 @@ def table(rows: Iterable[Row], expected: Iterable[str] = ()) -> list[Row]:
     last = {(row.machine, row.user): row for row in rows}
     heard = {machine.casefold() for machine, _ in last}
     silent = [name for name in dict.fromkeys(expected) if name.casefold() not in heard]
-    todo = ("run `qs-certs check --json` there", "or take it off the list")
+    todo = ("collect `qs-certs check --json` there", "or take it off the list")
     added = [Row(name, "", STATES["silent"], (), todo) for name in silent]
     return sorted(
         [*last.values(), *added], key=lambda row: (ORDER[row.state], row.machine, row.user)
@@ -283,10 +283,10 @@ form { display: flex; flex-wrap: wrap; gap: 1rem; align-items: end; margin-botto
 label { display: grid; gap: .2rem; font-size: .85rem; color: var(--soft); }
 input, select { font: inherit; font-size: 1rem; padding: .3rem .5rem; color: var(--text);
   background: var(--back); border: 1px solid var(--soft); border-radius: .3rem; }
-input { width: min(22rem, 80vw); }
+input, select { height: 2.3rem; max-width: 100%; }
+input { width: 22rem; }
 :focus-visible { outline: 3px solid var(--do); outline-offset: 1px; }
 output { margin-left: auto; color: var(--soft); }
-.wide { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; }
 caption { text-align: left; color: var(--soft); padding-bottom: .5rem; }
 th, td { text-align: left; vertical-align: top; padding: .5rem .75rem .5rem 0;
@@ -300,6 +300,7 @@ td.state { white-space: nowrap; font-weight: 600; color: var(--bad); overflow-wr
 ul { margin: 0; padding: 0; list-style: none; }
 code { font: .875em ui-monospace, monospace; }
 [hidden] { display: none; }
+@media (max-width: 52rem) { .wide { overflow-x: auto; } table { min-width: 46rem; } }
 """
 
 # Texts of the documents are in the page as text only; the script reads them and writes none.

@@ -57,6 +57,7 @@ def build(python: Sequence[str], folder: Path) -> Path:
         command += ["--distpath", str(folder), "--workpath", work, "--specpath", work]
         command += ["--paths", str(CHECKOUT), "--collect-data", "qs_certs"]
         command += ["--collect-submodules", "qs_certs"]
+        command += ["--runtime-hook", str(CHECKOUT / "scripts" / "single_root.py")]
         command += ["--strip"] if system == "linux" else []
         for module in EXCLUDED:
             command += ["--exclude-module", module]
