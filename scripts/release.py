@@ -75,7 +75,8 @@ def sbom(file: Path) -> None:
     from cyclonedx.validation.json import JsonStrictValidator
 
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", "--pyproject"]
-    command += ["pyproject.toml", "--output-reproducible", "--spec-version", "1.6", str(RUNTIME)]
+    command += ["pyproject.toml", "--output-reproducible", "--spec-version", "1.6"]
+    command += ["--no-validate", str(RUNTIME)]  # what is written is judged, below
     document = json.loads(_ran(command).stdout)
     text = json.dumps(completed(document), indent=2, sort_keys=True) + "\n"
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)

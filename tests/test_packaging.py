@@ -154,7 +154,9 @@ def test_one_lowest_python_everywhere() -> None:
     assert tuple(f"python{v}" for v in reversed(lock.PYTHONS)) == environment.NEWER_PYTHONS
 
 
-@pytest.mark.parametrize("script", ["environment", "onboard", "test", "install_from_kit", "kit", "single"])
+@pytest.mark.parametrize(
+    "script", ["environment", "onboard", "test", "install_from_kit", "kit", "single"]
+)
 def test_a_script_can_tell_a_python_that_is_too_old(script: str) -> None:
     source = (ROOT / "scripts" / f"{script}.py").read_text("utf-8")
     ast.parse(source, feature_version=(3, 7))
