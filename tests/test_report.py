@@ -343,7 +343,7 @@ def test_what_would_run_without_the_escaping_is_stopped_by_the_policy_and_seen(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control of the test above: first without escaping, then without the policy as well."""
-    monkeypatch.setattr(report.html, "escape", lambda text: text)
+    monkeypatch.setattr("html.escape", lambda text: text)
     unescaped = report.as_html(hostile_rows()[:3], "who")
     page.open(written(tmp_path, unescaped))
     assert page.value("document.title") == "who"

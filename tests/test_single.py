@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import single
 import trustme
+from environment import SetupFailed
 
 import qs_certs
 from tests import https
@@ -161,7 +162,8 @@ def test_under_sudo_the_work_is_done_with_the_user_s_rights(made: Path) -> None:
 
         def as_sudo(*words: str) -> Done:
             script = 'mount --bind "$1" /etc/passwd && shift && exec "$@"'
-            command = ["unshare", "--mount", "sh", "-c", script, "sh", database, program, *words]
+            command = ["unshare", "--mount", "sh", "-c", script, "sh"]
+            command += [str(database), str(program), *words]
             env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "SUDO_USER": "nobody",
                    "SUDO_UID": str(nobody.pw_uid), "SUDO_GID": str(nobody.pw_gid)}  # fmt: skip
             done = subprocess.run(command, check=False, capture_output=True, env=env, cwd="/")
@@ -195,7 +197,7 @@ def test_a_build_that_fails_says_why(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
     fake.chmod(0o755)
-    with pytest.raises(single.SetupFailed, match="cannot make one file") as failed:
+    with pytest.raises(SetupFailed, match="cannot make one file") as failed:
         single.build([str(fake)], tmp_path)
     assert failed.value.why == "no PyInstaller"
 

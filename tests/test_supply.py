@@ -17,6 +17,7 @@ import pins
 import pytest
 import release
 import trustme
+from environment import SetupFailed
 from pins import DIFFERENT, SAME, UNKNOWN
 
 from qs_certs import catalogue
@@ -119,7 +120,7 @@ def test_a_bill_that_breaks_the_schema_is_refused(
     monkeypatch.setattr(release, "_ran", lambda command: made)
     release.sbom(tmp_path / "good.json")
     monkeypatch.setattr(release, "completed", broken)
-    with pytest.raises(release.SetupFailed, match=r"not CycloneDX 1\.6"):
+    with pytest.raises(SetupFailed, match=r"not CycloneDX 1\.6"):
         release.sbom(tmp_path / "bad.json")
     assert not (tmp_path / "bad.json").exists()
 
@@ -316,8 +317,8 @@ def zizmor(folder: Path) -> subprocess.CompletedProcess[str]:
     found = Path(sys.executable).with_name("zizmor")
     if not found.exists():
         pytest.skip("needs zizmor")
-    command = [found, "--offline", "--quiet", "--no-progress", "--config"]
-    command += [ROOT / ".github" / "zizmor.yml", folder]
+    command = [str(found), "--offline", "--quiet", "--no-progress", "--config"]
+    command += [str(ROOT / ".github" / "zizmor.yml"), str(folder)]
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
