@@ -9,7 +9,7 @@ from datetime import datetime
 from qs_certs import accounts, bundle, catalogue, changes, files
 from qs_certs.catalogue import Root
 from qs_certs.changes import Target
-from qs_certs.errors import WrongUsage
+from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage
 from qs_certs.results import (
     Finding,
     HistoryReport,
@@ -17,6 +17,7 @@ from qs_certs.results import (
     ListReport,
     RootEntry,
     RootsReport,
+    spans,
 )
 from qs_certs.rootfile import quoted
 from qs_certs.store import Store
@@ -73,8 +74,10 @@ def _described(der: bytes) -> tuple[str, datetime | None, datetime | None]:
         return "(cannot be described)", None, None
 
 
-def history(target: Target, identity: int | None = None) -> HistoryReport:
-    """The changes of *target*, oldest first, or one of them as a diff.
+def history(
+    target: Target, identity: int | None = None, *, limit: int | None = None
+) -> HistoryReport:
+    """The changes of *target*, oldest first, or one of them as a diff; the newest *limit*, or all.
 
     Raises WrongUsage for an unknown change, StoreTampered for a damaged store.
     """
@@ -83,15 +86,51 @@ def history(target: Target, identity: int | None = None) -> HistoryReport:
     def look() -> HistoryReport:
         store = Store(accounts.store_folder())
         entries = store.changes(path)
-        if identity is None:
-            return HistoryReport(path, tuple(entry.change for entry in entries))
-        found = [entry.change for entry in entries if entry.change.id == identity]
-        if not found:
-            raise WrongUsage(f"there is no change {identity} of {path}", fix=("qs-certs history",))
-        before, after = store.content(found[0].before), store.content(found[0].after)
-        return HistoryReport(path, (found[0],), changes.diff(before, after, path))
+        findings = quarantined(store)
+        try:
+            entries = store.happened(path, files.read(files.resolve(path)))
+        except (CouldNotRead, TargetRefused) as error:
+            unsure = [each.change.id for each in entries if each.applied is None]
+            if unsure:
+                findings += (_unsure(unsure, error),)
+        if identity is not None:
+            found = changes.numbered(entries, identity, path).change
+            before, after = store.content(found.before), store.content(found.after)
+            diff = changes.diff(before, after, path)
+            return HistoryReport(path, (found,), diff, findings)
+        earlier = 0 if limit is None else max(0, len(entries) - limit)
+        shown = tuple(entry.change for entry in entries[earlier:])
+        return HistoryReport(path, shown, findings=findings, earlier=earlier)
 
     return accounts.run_as(target.account, look)
+
+
+def _unsure(changes: Sequence[int], error: QsCertsError) -> Finding:
+    return Finding(
+        "change-interrupted",
+        "warning",
+        f"change {spans(changes)} was interrupted, and whether it happened cannot be told: "
+        f"{error.message}",
+        error.fix,
+    )
+
+
+def quarantined(store: Store) -> tuple[Finding, ...]:
+    """Say where an earlier history is that was damaged."""
+    try:
+        broken = sorted(store.broken().items())
+    except OSError:
+        return ()
+    return tuple(
+        Finding(
+            "journal-quarantined",
+            "warning",
+            f"an earlier history was damaged, and lies in {path}; the contents that it names are "
+            f"in {os.path.join(store.folder, 'blobs')}, and none is deleted while it is there",  # noqa: PTH118
+            (f"how to bring one back: {os.path.join(store.folder, 'README.txt')}",),  # noqa: PTH118
+        )
+        for _, path in broken
+    )
 
 
 def roots(names: Sequence[str] = (), *, pem: bool = False) -> RootsReport:

@@ -1,80 +1,60 @@
 """The rollback store: every earlier content of every target, and the journal of changes.
 
     <store>/
-      README.txt            how to bring a content back by hand
-      lock                  held while something is changed; never removed
-      journal.jsonl         one record a line, append-only
-      blobs/<sha256>.crt    the exact bytes of one content, once each
+      README.txt               how to bring a content back by hand
+      lock                     held while something is changed; never removed
+      journal.jsonl            one record a line (`journal`); appended to, or replaced as a whole
+      journal.broken-1.jsonl   a damaged one that `history --quarantine` put aside
+      blobs/<sha256>.crt       the exact bytes of one content, once each
 
-A journal line is a JSON object, a space, and the SHA-256 of that object's bytes.  The object
-holds the checksum of the line before (`prev`), so a line cannot be altered, dropped or slipped in
-by accident; somebody with this user's rights could rewrite all of it, which no secret kept in the
-same home could prevent.
+Every run that looks into the journal verifies all of it, and every content is hashed when it is
+read.  Somebody with this user's rights could rewrite all of it, which no secret kept in the same
+home could prevent.
 
 The order of writing: blobs, then the `change` record, then the target, then a `done` record.  Each
 is durable before the next begins.  Where a run died in between, the target's hash says whether
 the change happened, and the next run closes the record: `done` or `void`.  Nobody ever has to write
-the target to recover.
+the target to recover.  Where history is pruned, the shorter journal is durable before the first
+content goes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from qs_certs import files
-from qs_certs.errors import CouldNotRead, QsCertsError, StoreTampered, StoreUnusable, TargetRefused
+from qs_certs import files, journal
+from qs_certs.errors import (
+    CouldNotRead,
+    QsCertsError,
+    StoreTampered,
+    StoreUnusable,
+    TargetRefused,
+)
 from qs_certs.files import DISK, Disk
+from qs_certs.journal import Entry, History, Journal, digest
 from qs_certs.results import Change
 
 LOCK_PATIENCE = 10.0
 """Seconds that a change waits for another one to finish."""
 
-_START = "0" * 64  # what the first line of a journal names as the line before
+_BLOB = re.compile(r"([0-9a-f]{64})\.crt")
+_BROKEN = re.compile(r"journal\.broken-(\d{1,6})\.jsonl")
 _README = """\
 The rollback store of qs-certs: every content that a root file had before qs-certs changed it.
 
     qs-certs history      lists the changes; qs-certs rollback undoes the last one.
 
 By hand: journal.jsonl names, for each change, the SHA-256 of the content before and after it.
-Copy blobs/<that sha256>.crt over the target.
+Copy blobs/<that sha256>.crt over the target.  A journal.broken-N.jsonl is an earlier journal that
+was damaged; the contents that it names are all there, too.
 """
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 of *content* in lower-case hex: the name of its blob."""
-    return hashlib.sha256(content).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A change as the journal has it.
-
-    *applied* is None while the record is open: only the target's hash knows.  *mode* is what a
-    file that has to be made anew gets; *made_folder* says that we made the target's folder.
-    """
-
-    change: Change
-    applied: bool | None
-    mode: int | None
-    made_folder: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Journal:
-    entries: tuple[Entry, ...]
-    last: str
-    """The checksum of the last line."""
-    size: int
-    """How many bytes of the file are whole lines; what follows is a torn tail."""
 
 
 class Store:
@@ -85,19 +65,24 @@ class Store:
         self._disk = disk
         self._journal_path = str(folder / "journal.jsonl")
         self._blobs = str(folder / "blobs")
+        self._known = Journal(self._journal_path)
 
     # --- reading --------------------------------------------------------------------------------
 
-    def changes(self, target: str) -> tuple[Entry, ...]:
+    def changes(self, target: str) -> History:
         """The changes of *target*, oldest first.  Changes that never happened are left out.
 
-        Raises StoreTampered where the journal does not hold together.
+        An open one is there: `happened` looks at the target.  Raises StoreTampered where the
+        journal does not hold together.
         """
-        return tuple(
-            entry
-            for entry in self._read_journal().entries
-            if entry.change.target == target and entry.applied is not False
-        )
+        return self._read_journal().of(target)
+
+    def happened(self, target: str, content: bytes | None) -> History:
+        """The changes of *target* that were made, where it now holds *content*; oldest first."""
+        now = None if content is None else digest(content)
+        known = self._read_journal()
+        unmade = {each.change.id for each in known.open if not each.happened(now)}
+        return known.of(target).without(unmade)
 
     def content(self, sha256: str | None) -> bytes | None:
         """The content with that hash; None for "there was no file".
@@ -109,10 +94,9 @@ class Store:
         path = self._blob(sha256)
         found = self._read(path)
         if found is None or digest(found) != sha256:
-            raise StoreTampered(
-                "the rollback store is damaged; nothing was changed",
-                why=f"{path} is missing" if found is None else f"{path} is not what was kept there",
-                fix=("qs-certs history",),
+            raise journal.tampered(
+                f"{path} is missing" if found is None else f"{path} is not what was kept there",
+                "qs-certs history",
             )
         return found
 
@@ -123,24 +107,61 @@ class Store:
         """A file of the store: never through a link, a pipe or a device."""
         with contextlib.suppress(OSError):
             if stat.S_ISLNK(self._disk.lstat(path).st_mode):
-                raise StoreTampered(
-                    "the rollback store is damaged; nothing was changed", why=f"{path} is a link"
-                )
+                raise journal.tampered(f"{path} is a link", f"ls -la {self.folder}")
         try:
             return files.read(path, self._disk)
         except TargetRefused as error:
-            raise StoreTampered(
-                "the rollback store is damaged; nothing was changed", why=error.message
-            ) from error
+            raise journal.tampered(error.message, f"ls -la {self.folder}") from error
 
-    def _read_journal(self) -> _Journal:
+    def _raw_journal(self) -> bytes:
         try:
-            raw = self._read(self._journal_path)
+            return self._read(self._journal_path) or b""
         except CouldNotRead as error:
             raise StoreUnusable(
                 f"the rollback store cannot be read: {self.folder}", why=error.why, fix=error.fix
             ) from error
-        return _parse(raw or b"", self._journal_path)
+
+    def _read_journal(self) -> Journal:
+        """The journal as it is now; what this object verified before need not be verified again."""
+        raw = self._raw_journal()
+        known = self._known if self._known.begins(raw) else Journal(self._journal_path)
+        self._known = Journal(self._journal_path)  # what a failed reading leaves is not known
+        known.read(raw)
+        self._known = known
+        return known
+
+    def broken(self) -> dict[int, str]:
+        """The damaged journals that were put aside: number and path.  Raises OSError."""
+        try:
+            names = self._disk.listdir(self.folder)
+        except FileNotFoundError:
+            return {}
+        found = filter(None, map(_BROKEN.fullmatch, names))
+        return {int(each[1]): os.path.join(self.folder, each[0]) for each in found}
+
+    def unnamed(self, raw: bytes) -> tuple[tuple[str, int], ...]:
+        """The contents that a journal *raw* does not name: hash, and size in bytes.
+
+        None where a damaged journal lies beside it, since nobody can say what that one named, and
+        none where the folders cannot be listed.
+        """
+        found = []
+        with contextlib.suppress(OSError):
+            if self.broken():
+                return ()
+            named = journal.named(raw)
+            for name in sorted(self._disk.listdir(self._blobs)):
+                match = _BLOB.fullmatch(name)
+                if match is not None and match[1] not in named:
+                    found.append((match[1], self._disk.lstat(self._blob(match[1])).st_size))
+        return tuple(found)
+
+    def pruned(self, target: str, dropped: Collection[int]) -> bytes:
+        """The journal without the changes *dropped* of *target*."""
+        known = self._read_journal()
+        if not dropped:
+            return known.raw
+        return known.without(dropped, {"at": _now(), "target": target, "dropped": len(dropped)})
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -151,21 +172,89 @@ class Store:
         What an interrupted run left is settled first.  Raises LockTimeout, StoreUnusable and
         StoreTampered, and then nothing was changed.
         """
+        with self._locked(timeout):
+            session = Session(self, self._read_journal(), self._disk)
+            session.settle()
+            yield session
+
+    @contextlib.contextmanager
+    def _locked(self, timeout: float) -> Iterator[None]:
         try:
             self._make()
             lock = os.path.join(self.folder, "lock")
             with files.locked(lock, timeout=timeout, disk=self._disk):
                 self._tidy()
-                journal = self._read_journal()
-                session = Session(self, journal, self._disk)
-                session.settle()
-                yield session
+                yield
         except OSError as error:
             raise StoreUnusable(
                 f"the rollback store cannot be written: {self.folder}; nothing was changed",
                 why=files.reason(error),
                 fix=("look at its owner and rights, or set QS_CERTS_STORE to another folder",),
             ) from error
+
+    def damage(self) -> StoreTampered | None:
+        """What is wrong with the journal; None where it is whole.  Raises StoreUnusable."""
+        try:
+            self._read_journal().examine()
+        except StoreTampered as error:
+            return error
+        return None
+
+    def confirm(self) -> None:
+        """Make durable that this journal took another one's place: a killed run may not have."""
+        if not self._read_journal().rewritten:
+            return
+        try:
+            files.sync_folder(self.folder, self._disk)
+        except OSError as error:
+            raise StoreUnusable(
+                f"the rollback store cannot be written: {self.folder}", why=files.reason(error)
+            ) from error
+
+    def quarantine(self, target: str, content: bytes | None) -> str | None:
+        """Put a damaged journal aside and begin a new one, with *content*, which *target* holds.
+
+        Returns its new path, or None where the journal is whole.  No content is deleted, and
+        changes are numbered on from those that can still be read.
+        """
+        with self._locked(LOCK_PATIENCE):
+            if self.damage() is None:
+                return None
+            raw, aside = self._set_aside()
+            session = Session(self, Journal(self._journal_path), self._disk)
+            if content is not None:
+                session.keep(content)
+            record: dict[str, object] = {
+                "kind": "quarantine",
+                "id": journal.highest_id(raw),
+                "at": _now(),
+                "broken": os.path.basename(aside),
+                "head": digest(raw),
+                "target": target,
+                "content": None if content is None else digest(content),
+            }
+            session.replace_journal(journal.beginning(record))
+            return aside
+
+    def _set_aside(self) -> tuple[bytes, str]:
+        """A durable copy of the damaged journal, and where it is.
+
+        A copy, so that there is always a journal: the damaged one, or the new one.
+        """
+        others = self.broken()
+        number = 1 + max(others, default=0)
+        aside = os.path.join(self.folder, f"journal.broken-{number}.jsonl")
+        try:
+            raw = self._raw_journal()
+        except StoreTampered:  # a link, a pipe, or far too large: no copy is to be had
+            self._disk.rename(self._journal_path, aside)
+            return b"", aside
+        for each in others.values():
+            if self._read(each) == raw:  # the copy of a killed run
+                files.sync_folder(self.folder, self._disk)
+                return raw, each
+        files.create(aside, raw, 0o600, self._disk)
+        return raw, aside
 
     def _make(self) -> None:
         try:
@@ -197,24 +286,21 @@ class Store:
 class Session:
     """The store while its lock is held."""
 
-    def __init__(self, store: Store, journal: _Journal, disk: Disk) -> None:
+    def __init__(self, store: Store, known: Journal, disk: Disk) -> None:
         self._store = store
-        self._entries = list(journal.entries)
-        self._last = journal.last
-        self._size = journal.size
+        self._journal = known
         self._disk = disk
+        self._appended = False
 
     def settle(self) -> None:
         """Close the record that an interrupted run left open; look at the target, never write it.
 
         A target that cannot be looked at now leaves its record open: other targets can go on.
         """
-        for entry in self._entries:
-            if entry.applied is not None:
-                continue
+        for entry in self._journal.open:
             try:
                 path = files.resolve(entry.change.target, self._disk)
-                files.remove_litter(*os.path.split(path), disk=self._disk)
+                self.remove_litter(entry.change.target, path)
                 found = files.read(path, self._disk)
             except (CouldNotRead, TargetRefused):
                 continue
@@ -222,15 +308,32 @@ class Session:
             if os.path.isdir(folder):
                 # The swap, and the litter's end, must be as durable as the record of them.
                 files.sync_folder(folder, self._disk)
-            sha256 = None if found is None else digest(found)
-            if sha256 != entry.change.before:
-                # Neither the old nor the new content: the change may have happened before
-                # somebody else's, so it stays in the history.
+            if entry.happened(None if found is None else digest(found)):
                 self.done(entry)
                 continue
             if entry.made_folder:
                 files.remove_folder_if_empty(folder, self._disk)
             self.void(entry)
+
+    def remove_litter(self, target: str, path: str) -> None:
+        """Remove what interrupted runs left beside *path*, the file behind *target*.
+
+        Worthless is what the store keeps, or a torn piece of what was to become the target.
+        """
+
+        def worthless(found: bytes) -> bool:
+            names = {digest(found)}
+            history = self._journal.of(target)
+            names.update(each.change.after for each in history if each.change.after is not None)
+            for name in names:
+                with contextlib.suppress(StoreTampered):
+                    whole = self._store.content(name) or b""
+                    # After a power cut the end of a torn piece may be zeros.
+                    if len(found) <= len(whole) and whole.startswith(found.rstrip(b"\0")):
+                        return True
+            return False
+
+        files.remove_litter(*os.path.split(path), worthless=worthless, disk=self._disk)
 
     def record(
         self,
@@ -247,9 +350,9 @@ class Session:
         """Keep both contents, then say durably what is about to happen.  Raises OSError."""
         for content in (before, after):
             if content is not None:
-                self._keep(content)
+                self.keep(content)
         change = Change(
-            id=1 + max((entry.change.id for entry in self._entries), default=0),
+            id=self._journal.next_id,
             at=datetime.now(timezone.utc).replace(microsecond=0),
             command=command,
             target=target,
@@ -263,7 +366,7 @@ class Session:
             {
                 "kind": "change",
                 "id": change.id,
-                "at": change.at.isoformat().replace("+00:00", "Z"),
+                "at": change.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 "command": command,
                 "target": target,
                 "before": change.before,
@@ -274,7 +377,6 @@ class Session:
                 "made_folder": made_folder,
             }
         )
-        self._entries.append(entry)
         return entry
 
     def done(self, entry: Entry) -> None:
@@ -288,7 +390,8 @@ class Session:
     def _close(self, entry: Entry, *, happened: bool) -> None:
         self._append({"kind": "done" if happened else "void", "id": entry.change.id})
 
-    def _keep(self, content: bytes) -> None:
+    def keep(self, content: bytes) -> None:
+        """Make sure that *content* is in the store, durably.  Raises OSError."""
         path = self._store._blob(digest(content))
         try:
             if self._store.content(digest(content)) is not None:
@@ -300,102 +403,65 @@ class Session:
         files.create(path, content, 0o400, self._disk)
 
     def _append(self, record: dict[str, object]) -> None:
-        body = json.dumps({"v": 1, **record, "prev": self._last}, ensure_ascii=True)
-        checksum = digest(body.encode())
-        line = f"{body} {checksum}\n".encode()
-        path = self._store._journal_path
-        fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files._NOFOLLOW)
+        known = self._journal
+        line = known.line(record)
+        fd = self._disk.open(
+            self._store._journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files._NOFOLLOW
+        )
         try:
             # A torn tail, or a line that a full disk cut short just now, is no record.
-            if self._disk.fstat(fd).st_size != self._size:
-                self._disk.truncate(fd, self._size)
-            if self._size == 0:
+            if self._disk.fstat(fd).st_size != known.size:
+                self._disk.truncate(fd, known.size)
+            if known.size == 0 or (known.rewritten and not self._appended):
                 # Before the first record, so that a journal with records is known to be durable.
                 files.sync_folders(self._store.folder, self._disk)
             files.write_all(fd, line, self._disk)
             self._disk.fsync(fd)
         finally:
             self._disk.close(fd)
-        self._last = checksum
-        self._size += len(line)
+        known.appended(line)
+        self._appended = True
+
+    # --- upkeep ---------------------------------------------------------------------------------
+
+    def prune(self, target: str, dropped: Collection[int]) -> int:
+        """Drop the changes *dropped* of *target*, and every content that no change names then.
+
+        Returns how many bytes of contents went.  The shorter journal is durable before the first
+        of them goes; one that cannot be deleted now goes with the next prune.  Raises
+        CouldNotWrite where nothing was dropped, ChangedUnconfirmed as `files.replace` does.
+        """
+        store = self._store
+        raw = store.pruned(target, dropped)
+        if dropped:
+            self.replace_journal(raw)
+        freed = 0
+        unnamed = store.unnamed(raw)
+        if unnamed and not dropped:
+            # A killed run may have put this journal in place, and not have made that durable.
+            files.sync_folder(store.folder, self._disk)
+        for sha256, size in unnamed:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(store._blob(sha256))
+                freed += size
+        return freed
+
+    def replace_journal(self, raw: bytes) -> None:
+        """Put a journal *raw* in place of this one.  Raises as `files.replace` does."""
+        path = self._store._journal_path
+        now = files.read(path, self._disk)
+        files.replace(
+            path,
+            raw,
+            expected=now,
+            verify=lambda _: None,
+            mode=0o600,
+            shared=False,
+            disk=self._disk,
+        )
+        self._journal = Journal(path)
+        self._journal.read(raw)
 
 
-def _parse(raw: bytes, path: str) -> _Journal:
-    """The journal's records.
-
-    A last line that is not whole is a torn tail: its write never finished, so what it would
-    have announced never began.  Damage anywhere before raises StoreTampered.
-    """
-    entries: dict[int, Entry] = {}
-    last = _START
-    size = 0
-    number = 0
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        body, _, checksum = line.rpartition(b" ")
-        if digest(body) != checksum.decode("ascii", "replace"):
-            if number == len(lines) - 1 and body.count(b'"prev": ') <= 1:
-                break  # written out of order by a dying disk cache: also torn
-            raise _tampered(path, number, "its checksum is wrong")
-        try:
-            record = json.loads(body)
-            if record["prev"] != last:
-                raise _tampered(path, number, "it does not follow the line before")
-            _apply(record, entries)
-        except (ValueError, KeyError, TypeError) as error:
-            raise _tampered(path, number, "it is no record of ours") from error
-        last = checksum.decode("ascii")
-        size += len(line) + 1
-    return _Journal(tuple(entries.values()), last, size)
-
-
-def _apply(record: dict[str, object], entries: dict[int, Entry]) -> None:
-    identity = record["id"]
-    if not isinstance(identity, int):
-        raise TypeError("id")
-    if record["kind"] != "change":
-        old = entries[identity]
-        happened = record["kind"] == "done"
-        entries[identity] = Entry(old.change, happened, old.mode, old.made_folder)
-        return
-    change = Change(
-        id=identity,
-        at=datetime.fromisoformat(str(record["at"]).replace("Z", "+00:00")),
-        command=str(record["command"]),
-        target=str(record["target"]),
-        before=_optional_text(record["before"]),
-        after=_optional_text(record["after"]),
-        added=_texts(record["added"]),
-        removed=_texts(record["removed"]),
-    )
-    mode = record["mode"]
-    entries[identity] = Entry(
-        change, None, mode if isinstance(mode, int) else None, record["made_folder"] is True
-    )
-
-
-def _optional_text(value: object) -> str | None:
-    """A blob's name; checked, since it becomes part of a path."""
-    if value is None:
-        return None
-    text = str(value)
-    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise ValueError("not a SHA-256")
-    return text
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError("not a list")
-    return tuple(str(item) for item in value)
-
-
-def _tampered(path: str, number: int, what: str) -> StoreTampered:
-    return StoreTampered(
-        "the rollback store is damaged; nothing was changed",
-        why=f"line {number} of {path}: {what}",
-        fix=(
-            "find out who changed it",
-            f"to go on without this history, rename the folder {os.path.dirname(path)}",
-        ),
-    )
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,8 +14,8 @@ import qs_certs
 from qs_certs import catalogue, changes
 from qs_certs.changes import plan_install, plan_remove, plan_replace, plan_rollback
 from qs_certs.errors import TargetChanged, TargetDamaged, WrongUsage
+from qs_certs.journal import Entry, digest
 from qs_certs.results import Change
-from qs_certs.store import Entry, digest
 from tests.conftest import Pki
 
 G2 = catalogue.ROOTS[catalogue.DEFAULT]
@@ -116,9 +116,10 @@ CONTENTS = {digest(content): content for content in (b"a", b"b", b"c")}
 def rollback(
     before: bytes | None, history: list[Entry], identity: int | None = None, *, force: bool = False
 ) -> bytes | None:
+    now = None if before is None else digest(before)
     return plan_rollback(
         before,
-        history,
+        [each for each in history if each.happened(now)],  # as the store hands them out
         lambda sha256: None if sha256 is None else CONTENTS[sha256],
         "root.crt",
         identity=identity,

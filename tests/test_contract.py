@@ -67,6 +67,12 @@ def prepare_folder(program: Program) -> None:
     program.root_file.mkdir(parents=True)
 
 
+def prepare_three(program: Program) -> None:
+    for name in ("g2", "g3"):
+        program.ok("install", "--offline", f"digicert-global-root-{name}")
+    program.ok("remove")
+
+
 def prepare_tampered_store(program: Program) -> None:
     program.ok("install", "--offline")
     journal = program.store / "journal.jsonl"
@@ -116,6 +122,16 @@ RUNS = [
     pytest.param("history 7", prepare_installed, 2, "failed", id="history unknown change"),
     pytest.param("history", prepare_tampered_store, 5, "failed", id="history tampered"),
     pytest.param("history 1 2", prepare_installed, 2, "failed", id="history too many"),
+    pytest.param("history --prune --keep 0", prepare_three, 0, "changed", id="prune"),
+    pytest.param("history --prune --keep 0 --dry-run", prepare_three, 1, "would-change", id="plan"),
+    pytest.param("history --prune --keep 9", prepare_three, 0, "unchanged", id="prune nothing"),
+    pytest.param("history --prune", prepare_three, 2, "failed", id="prune what"),
+    pytest.param("history --prune --keep 0", prepare_tampered_store, 5, "failed", id="prune it"),
+    pytest.param("history --quarantine", prepare_tampered_store, 0, "changed", id="quarantine"),
+    pytest.param(
+        "history --quarantine --dry-run", prepare_tampered_store, 1, "would-change", id="would be"
+    ),
+    pytest.param("history --quarantine", prepare_three, 0, "unchanged", id="quarantine nothing"),
     pytest.param("list", prepare_nothing, 0, "ok", id="list absent"),
     pytest.param("list", prepare_installed, 0, "ok", id="list"),
     pytest.param("list", prepare_damaged, 0, "ok", id="list damaged"),

@@ -678,7 +678,7 @@ def test_a_flipped_byte_in_the_journal_stops_every_change(program: Program) -> N
         done = program(*command.split())
         assert done.code == (2 if command.endswith("x") else 5), done
     done = program("remove")
-    assert_one_clear_error(done, 5, "line 1 of", "rename the folder")
+    assert_one_clear_error(done, 5, "line 1 of", "qs-certs history --quarantine")
     assert program("list").code == 0  # reads no journal
     assert snapshot(program.home) == before
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from qs_certs import catalogue, changes
+from qs_certs import catalogue, changes, upkeep
 from qs_certs.changes import Target, Wanted
-from qs_certs.errors import ChangedUnconfirmed, QsCertsError
+from qs_certs.errors import ChangedUnconfirmed, QsCertsError, StoreTampered
 from qs_certs.files import DISK, Disk
-from qs_certs.results import ChangeReport, Source, TargetResult
+from qs_certs.results import ChangeReport, HistoryReport, Source, TargetResult
 from qs_certs.store import Store
 
 ROOTS = Path(changes.__file__).parent / "roots"
@@ -107,9 +107,17 @@ class Place:
             return None
 
     @property
+    def ids(self) -> tuple[int, ...] | None:
+        """The changes that the history of the target lists; None where it is damaged."""
+        try:
+            return tuple(Store(self.store).changes(str(self.target)).ids)
+        except StoreTampered:
+            return None
+
+    @property
     def changes(self) -> int:
         """How many changes the history of the target lists."""
-        return len(Store(self.store).changes(str(self.target)))
+        return len(self.ids or ())
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -146,6 +154,21 @@ class Place:
             changes.rollback((Target(str(self.target)),), identity=identity, force=force, disk=disk)
         )
 
+    def _upkeep(self, work: Callable[[], HistoryReport]) -> TargetResult:
+        try:
+            work()
+        except QsCertsError as error:
+            return TargetResult(str(self.target), None, "failed", error=error)
+        return TargetResult(str(self.target), None, "changed")
+
+    def prune(self, keep: int, disk: Disk = DISK) -> TargetResult:
+        target = Target(str(self.target))
+        return self._upkeep(lambda: upkeep.prune(target, keep=keep, older_than=None, disk=disk))
+
+    def quarantine(self, disk: Disk = DISK) -> TargetResult:
+        target = Target(str(self.target))
+        return self._upkeep(lambda: upkeep.quarantine(target, disk=disk))
+
 
 Command = Callable[[Place, Disk], TargetResult]
 
@@ -155,6 +178,7 @@ class Scenario:
     """A starting state and a command.
 
     *words* are the command line of the same command.  *refused*: it is, whatever the disk does.
+    *upkeep*: of the store; the target stays as it is.
     """
 
     name: str
@@ -163,6 +187,7 @@ class Scenario:
     words: tuple[str, ...]
     store_at: str = "home/.local/share/qs-certs"
     refused: bool = False
+    upkeep: bool = False
 
 
 def _nothing(place: Place) -> None:
@@ -226,6 +251,24 @@ def _drifted(place: Place) -> None:
         file.write(b"# somebody else was here\n" + pem(G3))
 
 
+def _damaged(place: Place) -> None:
+    _then(_foreign, _install, _install_second)(place)
+    journal = place.store / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b"install", b"instill", 1))
+
+
+def _install_third(place: Place, disk: Disk) -> TargetResult:
+    return place.install("digicert-tls-rsa4096-root-g5", disk=disk)
+
+
+def _prune(place: Place, disk: Disk) -> TargetResult:
+    return place.prune(1, disk)
+
+
+def _quarantine(place: Place, disk: Disk) -> TargetResult:
+    return place.quarantine(disk)
+
+
 INSTALL = ("install", "--offline")
 SCENARIOS = (
     Scenario("no folder", _nothing, _install, INSTALL),
@@ -248,6 +291,14 @@ SCENARIOS = (
     Scenario("drift, forced", _drifted, _force, ("rollback", "--force")),
     Scenario("remove", _then(_foreign, _install), _remove, ("remove",)),
     Scenario("remove the last", _then(_nothing, _install), _remove, ("remove",)),
+    Scenario(
+        "prune",
+        _then(_foreign, _install, _install_second, _rollback, _install_third),
+        _prune,
+        ("history", "--prune", "--keep", "1"),
+        upkeep=True,
+    ),
+    Scenario("quarantine", _damaged, _quarantine, ("history", "--quarantine"), upkeep=True),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
@@ -257,7 +308,8 @@ class Stage:
     """A scenario with its starting state made, and what the command does where nothing fails.
 
     *old* and *new* are the target's content before and after; *undone* what a rollback then
-    brings back; *changes* is how many the history lists at the start.
+    brings back; *ids* are the changes that the history lists at the start, *left* those at the end
+    (None: the journal is damaged).
     """
 
     scenario: Scenario
@@ -266,7 +318,8 @@ class Stage:
     old: bytes | None
     new: bytes | None
     undone: bytes | None
-    changes: int
+    ids: tuple[int, ...] | None
+    left: tuple[int, ...] | None
 
     def reset(self, image: Image | None = None) -> None:
         restore(self.image if image is None else image, self.place.base)
@@ -280,16 +333,17 @@ def stage(scenario: Scenario, base: Path) -> Stage:
         scenario.prepare(place)
         image = capture(base)
         old = place.content
-        changes = place.changes
+        ids = place.ids
         result = scenario.command(place, DISK)
         new = place.content
+        left = place.ids
         if scenario.refused:
             assert result.status == "failed", result
-            return Stage(scenario, place, image, old, new, old, changes)
+            return Stage(scenario, place, image, old, new, old, ids, left)
         assert result.error is None, result
         place.rollback()
         undone = place.content
-    return Stage(scenario, place, image, old, new, undone, changes)
+    return Stage(scenario, place, image, old, new, undone, ids, left)
 
 
 # --- what must hold -----------------------------------------------------------------------------
@@ -306,13 +360,18 @@ def hold(condition: object, promise: str, *facts: object) -> None:
 
 def judge_answer(stage: Stage, error: BaseException | None) -> None:
     """What the command said must be what it did.  *error* is None for success."""
-    now = stage.place.content
+    now: object = stage.place.content
+    old: object = stage.old
+    new: object = stage.new
+    if stage.scenario.upkeep:
+        hold(now == old, "upkeep changed the target", now)
+        now, old, new = stage.place.ids, stage.ids, stage.left
     if error is None:
-        hold(now == stage.new, "success, but the target is not the new one", now)
+        hold(now == new, "success, but it is not the new one", now)
     elif isinstance(error, ChangedUnconfirmed):
-        hold(now == stage.new, "said to be changed, but is not", error)
+        hold(now == new, "said to be changed, but is not", error)
     elif isinstance(error, QsCertsError):
-        hold(now == stage.old, "said that nothing was changed", error)
+        hold(now == old, "said that nothing was changed", error)
     else:
         raise Violation(f"not an error of ours: {error!r}") from error
 
@@ -320,6 +379,9 @@ def judge_answer(stage: Stage, error: BaseException | None) -> None:
 def examine(stage: Stage) -> None:
     """After any fault, with a healthy disk: every promise about the target and its history."""
     place = stage.place
+    if stage.scenario.upkeep:
+        _examine_upkeep(stage)
+        return
     now = place.content
     hold(now in (stage.old, stage.new), "neither old nor new", now)
     linked = stage.image.get(os.path.relpath(place.target, place.base), ("", 0, b""))[0] == "link"
@@ -328,10 +390,10 @@ def examine(stage: Stage) -> None:
     with Store(place.store).writing():
         pass
     hold(_identity(place.target) == before, "recovery wrote the target")
-    _history_holds(place)
-    happened = place.changes - stage.changes
+    history_holds(place)
+    happened = place.changes - len(stage.ids or ())
     hold(happened == int(now != stage.old), "the history tells another story", happened)
-    hold(_litter(place.base) == [], "litter", _litter(place.base))
+    hold(litter(place.base) == [], "litter", litter(place.base))
 
     if stage.scenario.refused:
         return
@@ -350,8 +412,57 @@ def examine(stage: Stage) -> None:
     hold(place.target.is_symlink() == linked, "a link became a file")
     if "home/.postgresql" not in stage.image and sys.platform != "win32":
         hold(not place.target.parent.exists(), "a folder of ours stayed behind")
-    _history_holds(place)
-    hold(_litter(place.base) == [], "litter", _litter(place.base))
+    history_holds(place)
+    hold(litter(place.base) == [], "litter", litter(place.base))
+
+
+def _examine_upkeep(stage: Stage) -> None:
+    """The target is untouched; its history is the old one or the new one, and the new one works."""
+    place = stage.place
+    identity = _identity(place.target)
+    hold(place.content == stage.old, "upkeep changed the target", place.content)
+    hold(place.ids in (stage.ids, stage.left), "neither the old nor the new history", place.ids)
+    pruned = stage.ids is not None
+    if pruned:
+        history_holds(place)
+
+    result = stage.scenario.command(place, DISK)
+    hold(result.error is None, "the same command again", result)
+    hold(place.ids == stage.left, "not the new history in the end", place.ids)
+    hold(_identity(place.target) == identity, "upkeep wrote the target")
+    hold(litter(place.base) == [], "litter", litter(place.base))
+    history_holds(place)
+    blobs = {path.name[:64] for path in (place.store / "blobs").iterdir()}
+    named = {
+        each.decode() for each in _HASHES.findall((place.store / "journal.jsonl").read_bytes())
+    }
+    broken = sorted(path.name for path in place.store.glob("journal.broken-*"))
+    if pruned:
+        hold(blobs == named & blobs, "a content that nothing names stayed", blobs - named)
+    else:
+        hold(broken == ["journal.broken-1.jsonl"], "not one damaged journal aside", broken)
+        aside = (place.store / broken[0]).read_bytes()
+        journal = os.path.relpath(place.store / "journal.jsonl", place.base)
+        hold(aside == stage.image[journal][2], "the damaged journal is not what it was")
+        hold(set(_blobs(stage.image)) <= blobs, "a content is gone", blobs)
+        result = place.remove(G2)
+        hold(result.change_id == 3, "a number was given twice", result)
+
+    result = place.rollback()
+    hold(result.status == "changed", "rollback", result)
+    undone = stage.undone if pruned else stage.old
+    hold(place.content == undone, "rollback brought something else", place.content)
+    if pruned:
+        result = place.rollback(1)
+        hold(place.content == FOREIGN, "the first content is gone", result)
+    history_holds(place)
+
+
+_HASHES = re.compile(rb'"([0-9a-f]{64})"')
+
+
+def _blobs(image: Image) -> Iterator[str]:
+    return (os.path.basename(path)[:64] for path in image if "/blobs/" in path)
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
@@ -362,16 +473,16 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
 
 
-def _litter(base: Path) -> list[str]:
+def litter(base: Path) -> list[str]:
     found = (name for _, _, names in os.walk(base) for name in names)
     return [name for name in found if LITTER.match(name)]
 
 
-def _history_holds(place: Place) -> None:
+def history_holds(place: Place) -> None:
     """Read by this function's own code: the chain, closed records, and every content named."""
     journal = place.store / "journal.jsonl"
     raw = journal.read_bytes() if journal.exists() else b""
-    last = "0" * 64
+    before = b""
     opened: set[int] = set()
     whole = raw[: raw.rfind(b"\n") + 1]
     lines = whole.splitlines()
@@ -381,8 +492,9 @@ def _history_holds(place: Place) -> None:
             hold(number == len(lines) - 1, "the chain is broken", line)
             break
         record = json.loads(body)
-        hold(record["prev"] == last, "the chain is broken", record)
-        last = checksum.decode()
+        named = hashlib.sha256(before).hexdigest()
+        hold(record["prev"] == named, "the chain is broken", record)
+        before += line + b"\n"
         if record["kind"] != "change":
             opened.discard(record["id"])
             continue

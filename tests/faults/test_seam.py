@@ -1,4 +1,4 @@
-"""Nothing in the three rooms of a change goes past the seam."""
+"""Nothing in the rooms of a change goes past the seam."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qs_certs import changes, files, store
+from qs_certs import changes, files, store, upkeep
 
 ALLOWED = {
     # Names and words only.
@@ -49,7 +49,7 @@ def past_the_seam(source: str) -> Iterator[str]:
                 yield f"{name} in line {node.lineno}"
 
 
-@pytest.mark.parametrize("room", [files, store, changes], ids=lambda room: room.__name__)
+@pytest.mark.parametrize("room", [files, store, changes, upkeep], ids=lambda room: room.__name__)
 def test_every_call_of_a_change_goes_through_the_disk(room: object) -> None:
     path = getattr(room, "__file__", "")
     assert list(past_the_seam(Path(path).read_text("utf-8"))) == []
