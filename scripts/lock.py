@@ -2,7 +2,7 @@
 
     python3 scripts/lock.py [--upgrade]
 
-Writes requirements/dev.txt, build.txt and runtime.txt from pyproject.toml, then proves that each
+Writes requirements/dev.txt, build.txt, runtime.txt and windows.txt from pyproject.toml, then proves that each
 can be installed from wheels alone on every system that we promise.  Versions that are pinned
 already stay unless pyproject.toml no longer allows them; --upgrade takes the newest.
 """
@@ -19,11 +19,12 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 UV = "uv>=0.9,<0.14"
 
-# The first holds everything; the two others are parts of it, so that all agree on versions.
+# The first holds everything; the others are parts of it, so that all agree on versions.
 LOCKS = {
     "dev": ["pyproject.toml", "--group", "dev"],
     "build": ["--group", "build", "--constraint", "requirements/dev.txt"],
     "runtime": ["pyproject.toml", "--constraint", "requirements/dev.txt"],
+    "windows": ["pyproject.toml", "--group", "windows", "--constraint", "requirements/dev.txt"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 SYSTEMS = (
