@@ -16,6 +16,7 @@ from qs_certs import bundle, catalogue, files, openssl
 from qs_certs.bundle import Bundle
 from qs_certs.catalogue import Root
 from qs_certs.errors import ExitCode, QsCertsError
+from qs_certs.libpq import locations
 from qs_certs.libpq.locations import CLIENT_CERTIFICATE, CLIENT_KEY, ROOT_CRL, Surroundings
 from qs_certs.libpq.outcomes import RootFileState, TrustAnchors
 from qs_certs.results import DecidedBy, Finding, RootFile, RootState
@@ -38,7 +39,10 @@ class Facts:
 
     @property
     def anchors(self) -> TrustAnchors:
-        return TrustAnchors(self.state, self.path, self.error or "" if self.readable else "")
+        path = self.path
+        if path is not None and self.decided_by == "default":
+            path = locations.in_messages(path)
+        return TrustAnchors(self.state, path, self.error or "" if self.readable else "")
 
     @property
     def root_file(self) -> RootFile:

@@ -15,9 +15,9 @@ changed outside of one folder; with the same inputs it is made once.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -71,7 +71,7 @@ _NOT_THE_LIBRARY = (
 
 
 class WindowsMissing(Exception):
-    """This machine cannot be given a Windows; the text says why."""
+    """A machine that cannot be given a Windows; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +196,10 @@ def ensure(cache: Path) -> Windows:
 
     Raises WindowsMissing where this machine lacks what it is made of.
     """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise WindowsMissing("only on Linux on x86-64")
+    import fcntl
+
     for tool in (WINE, WINESERVER, COMPILER):
         if shutil.which(tool) is None:
             raise WindowsMissing(f"{tool} is not installed")
@@ -290,7 +294,9 @@ def _install_libpqs(windows: Windows) -> None:
                     # libpq 16 and newer stat() through a function of which Wine 8 lacks a
                     # neighbour, NtFlushBuffersFileEx: every file would "not exist".  libpq never
                     # calls that neighbour.
-                    content = content.replace(b"NtFlushBuffersFileEx\0", b"NtFlushBuffersFile\0\0\0")
+                    content = content.replace(
+                        b"NtFlushBuffersFileEx\0", b"NtFlushBuffersFile\0\0\0"
+                    )
                 (place / str(major) / file.name).write_bytes(content)
     source = (CHECKOUT / "tests" / "windows" / "pqtest.c").read_text("ascii")
     _compile(place / "pqtest.exe", source)

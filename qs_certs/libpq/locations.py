@@ -21,6 +21,18 @@ DEDICATED_FILE = "qs-root.crt"
 """Our own neighbour of root.crt, which libpq reads only where it is told to."""
 
 
+def in_messages(default: str) -> str:
+    """The *default* root file as libpq's messages spell it: on Windows with two slashes.
+
+    libpq:fe-connect.c pqGetHomeDirectory joins "%s/postgresql", libpq:fe-secure-openssl.c
+    initialize_SSL "%s/%s".
+    """
+    tail = f"\\postgresql\\{ROOT_FILE}"
+    return (
+        default.removesuffix(tail) + tail.replace("\\", "/") if default.endswith(tail) else default
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What libpq's search depends on."""

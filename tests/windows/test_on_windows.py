@@ -1,0 +1,181 @@
+"""Windows for real: the program in the real CPython, judged by the real libpq 14, 16 and 18.
+
+One file, because a Wine prefix serves one process of the tests at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from windows import LIBPQS, Windows, seen_from_windows
+
+from qs_certs.libpq.outcomes import SSLMODES
+from tests.clients import Result
+from tests.conftest import Pki
+from tests.oracle.judge import PREFIX, REFUSED_IN_PLAINTEXT
+from tests.postgres import Hba, Postgres, Settings
+from tests.windows.conftest import Count
+
+pytestmark = [pytest.mark.psql, pytest.mark.libpq, pytest.mark.slow]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The Windows user that everything runs as, whose home is empty when a test begins."""
+
+    windows: Windows
+    home: Path
+
+    @property
+    def root_file(self) -> Path:
+        return self.home / "AppData/Roaming/postgresql/root.crt"
+
+    def qs_certs(self, *words: str, code: int = 0) -> str:
+        """What the installed program prints; it must end with *code*."""
+        done = self.windows.run(self.windows.program, *words)
+        assert done.returncode == code, done
+        return done.stdout.decode("cp1252").replace("\r\n", "\n")
+
+    def connect(self, requests: Sequence[tuple[int, str]]) -> list[Result]:
+        """What each (libpq, connection string) ends as: one process each, two at a time."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda request: self._connect(*request), requests))
+
+    def _connect(self, major: int, conninfo: str) -> Result:
+        windows = self.windows
+        done = windows.run(windows.pqtest, windows.libpq(major), conninfo)
+        lines = done.stdout.decode("cp1252").replace("\r\n", "\n").split("\n", 2)
+        assert done.returncode in (0, 1), done
+        assert int(lines[0]) // 10000 == major
+        outcome = lines[1]
+        assert outcome in ("encrypted", "plaintext", "fails")
+        return Result(outcome, lines[2].strip())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def profile(windows: Windows) -> Iterator[Profile]:
+    (home,) = [each for each in (windows.drive / "users").iterdir() if each.name != "Public"]
+    made = Profile(windows, home)
+
+    def clean() -> None:
+        shutil.rmtree(made.root_file.parent, ignore_errors=True)
+        shutil.rmtree(home / "AppData/Local/qs-certs", ignore_errors=True)
+        shutil.rmtree(home / ".postgresql", ignore_errors=True)
+
+    clean()
+    yield made
+    clean()
+
+
+@pytest.fixture
+def authority(pki: Pki, tmp_path: Path) -> list[str]:
+    """The options of `install` for the root of the test's own server."""
+    file = tmp_path / "test root.pem"
+    file.write_bytes(pki.root.certificate.pem)
+    return ["--from", seen_from_windows(file), "--sha256", pki.root.certificate.sha256]
+
+
+def test_windows_libpq_fails_before_install_connects_after_and_fails_after_rollback(
+    profile: Profile, postgres: Postgres, authority: list[str], pki: Pki, count: Count
+) -> None:
+    conninfo = postgres.conninfo(host="localhost", sslmode="verify-full")
+    requests = [(major, conninfo) for major in LIBPQS]
+
+    def outcomes() -> set[str]:
+        return {result.outcome for result in profile.connect(requests)}
+
+    for result in profile.connect(requests):
+        assert result.outcome == "fails"
+        assert r'AppData\Roaming/postgresql/root.crt" does not exist' in result.message
+    profile.qs_certs("install", "--offline")  # a control: another root does not do
+    for result in profile.connect(requests):
+        assert "certificate verify failed" in result.message
+    profile.qs_certs("install", *authority)
+    assert outcomes() == {"encrypted"}
+    profile.qs_certs("rollback")
+    assert outcomes() == {"fails"}
+    profile.qs_certs("rollback")  # the rollback of the rollback
+    assert outcomes() == {"encrypted"}
+    profile.qs_certs("rollback", "1")
+    assert not profile.root_file.exists()
+    assert outcomes() == {"fails"}
+    count(CONNECTIONS, 6 * len(requests))
+
+
+LONG = bool(os.environ.get("QS_CERTS_LONG"))
+CONNECTIONS = "connections by real Windows libpq 14, 16 and 18"
+SINCE_16 = ", use the system's trusted roots with sslrootcert=system,"
+"""What libpq 16 added to its message."""
+
+SERVERS: tuple[tuple[Hba, str, Sequence[str]], ...] = (
+    ("host", "outcome", SSLMODES),
+    # The other modes never ask for a session in plaintext.
+    ("hostssl", "outcome_if_plaintext_refused", ("disable", "allow", "prefer")),
+)
+STATES: dict[str, Callable[[Pki], bytes | None]] = {
+    "absent": lambda pki: None,
+    "right": lambda pki: pki.root.certificate.pem,
+    "another": lambda pki: pki.other.certificate.pem,
+    "damaged": lambda pki: pki.root.certificate.pem + pki.root.certificate.pem[:200],
+    "CRLF": lambda pki: pki.root.certificate.pem.replace(b"\n", b"\r\n"),
+    "UTF-16": lambda pki: pki.root.certificate.pem.decode().encode("utf-16"),
+    "empty": lambda pki: b"",
+}
+
+
+@pytest.mark.parametrize("state", STATES if LONG else list(STATES)[:4])
+def test_check_and_every_windows_libpq_agree_in_all_six_sslmodes(
+    profile: Profile, postgres: Postgres, pki: Pki, state: str, count: Count
+) -> None:
+    content = STATES[state](pki)
+    if content is not None:
+        profile.root_file.parent.mkdir()
+        profile.root_file.write_bytes(content)
+    done = profile.windows.run(profile.windows.program, "check", postgres.conninfo(), "--json")
+    (server,) = json.loads(done.stdout)["servers"]
+    predicted = {each["mode"]: each for each in server["sslmodes"]}
+    disagreements, asked = [], 0
+    for hba, column, modes in SERVERS:
+        postgres.configure(Settings(chain=pki.chain, key=pki.leaf.key_pem, hba=hba))
+        cells = [(major, mode) for major in LIBPQS for mode in modes]
+        results = profile.connect(
+            [(major, postgres.conninfo(sslmode=mode)) for major, mode in cells]
+        )
+        asked += len(cells)
+        for (major, mode), result in zip(cells, results, strict=True):
+            expected = predicted[mode]
+            if result.outcome != expected[column] or not _same_message(expected, major, result):
+                disagreements.append(f"{hba}, libpq {major}: {expected} predicted, got {result}")
+    count(CONNECTIONS, asked)
+    assert not disagreements, "\n".join(disagreements)
+
+
+def _same_message(predicted: dict[str, Any], major: int, result: Result) -> bool:
+    message = PREFIX.sub("", result.message)
+    if result.outcome != "fails":
+        return message == ""
+    if REFUSED_IN_PLAINTEXT in message:
+        return predicted["mode"] in ("disable", "allow", "prefer")
+    expected: str = predicted["libpq_message"] or ""
+    if major < 16:
+        expected = expected.replace(SINCE_16, "")
+    return message == expected
+
+
+def test_the_comparison_of_messages_sees_a_difference() -> None:
+    same = "SSL error: certificate verify failed"
+    told = 'connection to server at "localhost" (127.0.0.1), port 1 failed: ' + same
+    require = {"mode": "require", "libpq_message": same}
+    assert _same_message(require, 18, Result("fails", told))
+    assert not _same_message({**require, "libpq_message": "another"}, 18, Result("fails", told))
+    assert not _same_message(require, 18, Result("fails", told + SINCE_16))
+    assert not _same_message(require, 18, Result("fails", REFUSED_IN_PLAINTEXT))
+    assert not _same_message(require, 18, Result("encrypted", told))
