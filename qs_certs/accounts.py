@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from qs_certs import windows
 from qs_certs.errors import CouldNotWrite, QsCertsError, WrongUsage
 from qs_certs.libpq.locations import Surroundings
 
@@ -57,6 +58,7 @@ def surroundings(env: Mapping[str, str] | None = None) -> Surroundings:
         env=os.environ if env is None else env,
         home=password_database_home(),
         roaming=roaming_folder(),
+        code_page=windows.code_page(),
     )
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from qs_certs import accounts, catalogue, changes, reading
 from qs_certs.changes import Target, Wanted
-from qs_certs.errors import WrongUsage
-from qs_certs.libpq.locations import DEDICATED_FILE
+from qs_certs.errors import ExitCode, WrongUsage
+from qs_certs.libpq.locations import DEDICATED_FILE, lost_letters
 from qs_certs.results import (
     ChangeReport,
     Finding,
@@ -25,7 +25,7 @@ from qs_certs.results import (
     ListReport,
     Source,
 )
-from qs_certs.rootfile import quoted
+from qs_certs.rootfile import lost_path, quoted
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
@@ -69,6 +69,7 @@ def install(
     roots: Sequence[str] = (),
     *,
     target: str | os.PathLike[str] | None = None,
+    also: Sequence[str | os.PathLike[str]] = (),
     origin: str | None = None,
     sha256: str | None = None,
     url: str | None = None,
@@ -85,10 +86,12 @@ def install(
     """Add *roots* (names or fingerprints; the default root where there are none) to the root file.
 
     *origin* is a file, `-` or an HTTPS address to take the certificate from; with *sha256* it may
-    be a root outside the catalogue.  *timeout* is in seconds, for a whole download.  A failure
+    be a root outside the catalogue.  The files *also* get the same, each as a change of its own:
+    for clients that look elsewhere than libpq.  *timeout* is in seconds, for a whole download.  A failure
     that concerns the target is in the result; raises WrongUsage, CouldNotFetch, IntegrityError.
     """
     chosen = target_of(target, dedicated=dedicated)
+    others = tuple(Target(target_of(each).path, chosen.account) for each in also)
     bundle_path = None if ca_bundle is None else str(ca_bundle)
     wanted = _wanted(
         roots,
@@ -104,7 +107,7 @@ def install(
         _import_everything()
     affected = _impact(chosen, wanted, replace=replace, repair=repair) if impact else None
     report = changes.install(
-        (chosen,),
+        tuple(dict.fromkeys((chosen, *others))),
         wanted,
         replace_all=replace,
         repair=repair,
@@ -112,6 +115,7 @@ def install(
         findings=_about_install(chosen, named=target is not None, dedicated=dedicated),
     )
     report = _with_undo(dataclasses.replace(report, impact=affected), target, dedicated=dedicated)
+    report = _with_undo_of_others(report)
     return _with_first_file(report, named=target is not None, dedicated=dedicated, dry_run=dry_run)
 
 
@@ -129,6 +133,18 @@ def _with_undo(
         for each in report.targets
     )
     return dataclasses.replace(report, targets=targets)
+
+
+def _with_undo_of_others(report: ChangeReport) -> ChangeReport:
+    """All targets but the first were named with --also, and are undone by that name."""
+    first, *others = report.targets
+    named = (
+        dataclasses.replace(each, undo=f"qs-certs rollback --target {quoted(each.path)}")
+        if each.status == "changed"
+        else each
+        for each in others
+    )
+    return dataclasses.replace(report, targets=(first, *named))
 
 
 def _impact(
@@ -226,6 +242,10 @@ def _wanted(
 def _about_install(target: Target, *, named: bool, dedicated: bool) -> tuple[Finding, ...]:
     """What a user should know beside what became of the file."""
     found = [*_about_sudo(target)]
+    around = accounts.surroundings()
+    if not named and not dedicated and lost_letters(target.path, around.code_page):
+        lost = lost_path(target.path, around)
+        found.append(dataclasses.replace(lost, severity="warning", exit_code=ExitCode.OK))
     elsewhere = os.environ.get("PGSSLROOTCERT")
     if (
         elsewhere
@@ -276,7 +296,7 @@ def _with_first_file(
     report: ChangeReport, *, named: bool, dedicated: bool, dry_run: bool
 ) -> ChangeReport:
     """Say what it means for other connections that there is a root file now."""
-    made = [each for each in report.targets if each.created and each.status != "failed"]
+    made = [each for each in report.targets[:1] if each.created and each.status != "failed"]
     if named or dedicated or not made:
         return report
     begin = (

@@ -117,6 +117,14 @@ def install(
         float, typer.Option("--timeout", metavar="SECONDS", help="For a whole download.")
     ] = 10.0,
     target: TargetOption = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also",
+            metavar="FILE",
+            help="Do the same to FILE, for a client that looks there; may be repeated.",
+        ),
+    ] = None,
     dedicated: Dedicated = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Leave exactly these roots in the file.")
@@ -143,6 +151,7 @@ def install(
         lambda: api.install(
             roots or (),
             target=target,
+            also=also or (),
             origin=origin,
             sha256=sha256,
             url=url,

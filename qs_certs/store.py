@@ -96,7 +96,8 @@ class Store:
         return tuple(
             entry
             for entry in self._read_journal().entries
-            if entry.change.target == target and entry.applied is not False
+            if os.path.normcase(entry.change.target) == os.path.normcase(target)
+            and entry.applied is not False
         )
 
     def content(self, sha256: str | None) -> bytes | None:
