@@ -65,7 +65,7 @@ __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE to, SIZE_T size)
 BOOL WINAPI DllMain(HINSTANCE dll, DWORD reason, LPVOID reserved) { return TRUE; }
 """
 _NOT_THE_LIBRARY = (
-    "__pycache__", "test", "site-packages", "dist-packages", "lib-dynload", "config-*",
+    "test", "site-packages", "dist-packages", "lib-dynload", "config-*",
     "sitecustomize.py", "_sysconfigdata*", "idlelib", "tkinter", "turtledemo",
 )  # fmt: skip
 
@@ -113,7 +113,6 @@ class Windows:
             "WINEARCH": "win64",
             "WINEDEBUG": "-all",
             "WINEDLLOVERRIDES": "mscoree=d;mshtml=d",  # .NET and a browser: not asked for
-            "PYTHONDONTWRITEBYTECODE": "1",
             **(env or {}),
         }
 
