@@ -99,6 +99,11 @@ class Windows:
         """The client: see tests/windows/pqtest.c."""
         return r"C:\libpq\pqtest.exe"
 
+    @property
+    def share(self) -> tuple[Path, str]:
+        """A network share: seen from here, and its name in there."""
+        return self.drive / "share", r"\\server\share"
+
     def libpq(self, major: int) -> str:
         (library,) = (self.drive / "libpq" / str(major)).glob("libpq*.dll")
         return rf"C:\libpq\{major}\{library.name}"
@@ -235,6 +240,10 @@ def _make(windows: Windows, version: tuple[int, int], folder: Path) -> None:
     with windows.serving():
         windows.boot("-i")
         _checked(windows.run("winecfg", "-v", "win10"))
+        windows.share[0].mkdir()
+        unc = windows.prefix / "dosdevices" / "unc" / "server"  # where Wine looks for servers
+        unc.mkdir(parents=True)
+        (unc / "share").symlink_to(windows.share[0])
         _install_python(windows, version, folder)
         _install_libpqs(windows)
 

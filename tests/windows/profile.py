@@ -14,25 +14,27 @@ from pathlib import Path
 
 ALLOWED = os.environ.get("QS_CERTS_REDIRECT") == "allowed"
 
-if sys.platform == "win32":
-    import winreg
+_KEY = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
+_USUAL = {
+    "AppData": r"%USERPROFILE%\AppData\Roaming",
+    "Local AppData": r"%USERPROFILE%\AppData\Local",
+}
 
-    _KEY = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
-    _USUAL = {
-        "AppData": r"%USERPROFILE%\AppData\Roaming",
-        "Local AppData": r"%USERPROFILE%\AppData\Local",
-    }
 
-    def _write(values: dict[str, str]) -> None:
+def redirect(home: Path) -> None:
+    """AppData lies below *home* from now on, for every program of this user."""
+    assert ALLOWED
+    atexit.register(_write, _USUAL)
+    roaming, local = home / "AppData" / "Roaming", home / "AppData" / "Local"
+    for folder in (roaming, local):
+        folder.mkdir(parents=True, exist_ok=True)
+    _write({"AppData": str(roaming), "Local AppData": str(local)})
+
+
+def _write(values: dict[str, str]) -> None:
+    if sys.platform == "win32":
+        import winreg
+
         with winreg.CreateKey(winreg.HKEY_CURRENT_USER, _KEY) as key:
             for name, value in values.items():
                 winreg.SetValueEx(key, name, 0, winreg.REG_EXPAND_SZ, value)
-
-    def redirect(home: Path) -> None:
-        """AppData lies below *home* from now on, for every program of this user."""
-        assert ALLOWED
-        atexit.register(_write, _USUAL)
-        roaming, local = home / "AppData" / "Roaming", home / "AppData" / "Local"
-        for folder in (roaming, local):
-            folder.mkdir(parents=True, exist_ok=True)
-        _write({"AppData": str(roaming), "Local AppData": str(local)})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,8 @@ def test_windows_libpq_fails_before_install_connects_after_and_fails_after_rollb
 
 
 LONG = bool(os.environ.get("QS_CERTS_LONG"))
+TESTS = Path(__file__).resolve().parent.parent
+TESTS_INSIDE = "tests that passed inside the Windows Python"
 CONNECTIONS = "connections by real Windows libpq 14, 16 and 18"
 SINCE_16 = ", use the system's trusted roots with sslrootcert=system,"
 """What libpq 16 added to its message."""
@@ -179,3 +182,94 @@ def test_the_comparison_of_messages_sees_a_difference() -> None:
     assert not _same_message(require, 18, Result("fails", told + SINCE_16))
     assert not _same_message(require, 18, Result("fails", REFUSED_IN_PLAINTEXT))
     assert not _same_message(require, 18, Result("encrypted", told))
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+NEUTRAL = {
+    # What each file tests is the same on every system; nothing of it needs this machine's tools.
+    "in a minute": [
+        "test_bundle.py",
+        "test_changes.py",
+        "test_catalogue.py",
+        "test_contract.py",
+        "test_explain_clients.py",
+        "test_render.py",
+        "test_rootfile.py",
+        "libpq/test_hostname.py",
+        "libpq/test_outcomes.py",
+        "libpq/test_settings.py",
+    ],
+    "in many": [
+        "test_bundle_laws.py",
+        "test_check_cli.py",
+        "test_diagnosis.py",
+        "test_knowledge.py",
+        "test_sources.py",
+        "libpq/test_handshake.py",
+        "libpq/test_misbehaving_servers.py",
+        "libpq/test_passwords.py",
+    ],
+}
+INET_ATON = "test_unusual_ipv4_forms_are_read_as_inet_aton_reads_them[4294967295]"
+ELSEWHERE = [
+    # Compares with Python's own, which is not inet_aton there and refuses this one.
+    f"tests/libpq/test_hostname.py::{INET_ATON}"
+]
+
+
+@pytest.fixture
+def inside(
+    windows: Windows, profile: Profile, postgres: Postgres, pki: Pki, tmp_path: Path, count: Count
+) -> Callable[..., None]:
+    """Run pytest in the Windows Python on copies of the tests; all must pass, and none skip."""
+    suite = windows.drive / "suite"
+    shutil.rmtree(suite, ignore_errors=True)
+    shutil.copytree(TESTS, suite / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(TESTS.parent / "pyproject.toml", suite)
+    root = tmp_path / "root.pem"
+    root.write_bytes(pki.root.certificate.pem)
+    told = f"{postgres.port}|{seen_from_windows(root)}|{pki.root.certificate.sha256}"
+
+    def run(*words: str) -> None:
+        done = windows.run(
+            windows.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.skips",
+            "-c", r"C:\suite\pyproject.toml", "--rootdir", r"C:\suite", *words,
+            env={
+                "CI": "true",
+                "QS_CERTS_REDIRECT": "allowed",
+                "QS_CERTS_SERVER": told,
+                "QS_CERTS_SHARE": windows.share[1],
+                "QS_CERTS_LONG": "1" if LONG else "",
+                "PYTHONUTF8": "0",
+            },
+            patience=1800,
+        )  # fmt: skip
+        said = done.stdout.decode("cp1252", "replace")
+        passed = re.search(r"^(\d+) passed", said, re.M)
+        assert done.returncode == 0, said + done.stderr.decode(errors="replace")
+        assert passed is not None, said
+        count(TESTS_INSIDE, int(passed[1]))
+
+    return run
+
+
+def test_windows_itself(inside: Callable[..., None]) -> None:
+    inside(r"C:\suite\tests\windows\inside")
+
+
+def test_what_is_the_same_on_every_system(inside: Callable[..., None]) -> None:
+    names = NEUTRAL["in a minute"] + (NEUTRAL["in many"] if LONG else [])
+    files = ["C:\\suite\\tests\\" + name.replace("/", "\\") for name in names]
+    inside(*files, *(f"--deselect={name}" for name in ELSEWHERE))
+
+
+def test_a_failure_inside_is_a_failure_here(inside: Callable[..., None], windows: Windows) -> None:
+    (windows.drive / "suite" / "test_no.py").write_text("def test_no(): assert False\n")
+    with pytest.raises(AssertionError, match="1 failed"):
+        inside(r"C:\suite\test_no.py")
+    (windows.drive / "suite" / "test_no.py").write_text(
+        "import pytest\ndef test_no(): pytest.skip('no such tool')\n"
+    )
+    with pytest.raises(AssertionError, match="nothing may be skipped"):
+        inside(r"C:\suite\test_no.py")
