@@ -15,6 +15,7 @@ _PROTECTED = 0x80000000  # PROTECTED_DACL_SECURITY_INFORMATION
 _UNPROTECTED = 0x20000000  # UNPROTECTED_DACL_SECURITY_INFORMATION
 _CONTROL_PROTECTED = 0x1000  # SE_DACL_PROTECTED
 _INHERITED = 0x10  # INHERITED_ACE
+_NO_RIGHTS_HERE = frozenset({1, 50})  # ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED: some shares
 
 
 class _ListHeader(ctypes.Structure):
@@ -60,18 +61,19 @@ def copy_rights(source: str, target: str) -> None:
         return
     advapi32 = ctypes.WinDLL("advapi32")
     descriptor, found = ctypes.c_void_p(), ctypes.c_void_p()
-    _check(
-        advapi32.GetNamedSecurityInfoW(
-            ctypes.c_wchar_p(source),
-            _FILE_OBJECT,
-            _DACL,
-            None,
-            None,
-            ctypes.byref(found),
-            None,
-            ctypes.byref(descriptor),
-        )
+    code = advapi32.GetNamedSecurityInfoW(
+        ctypes.c_wchar_p(source),
+        _FILE_OBJECT,
+        _DACL,
+        None,
+        None,
+        ctypes.byref(found),
+        None,
+        ctypes.byref(descriptor),
     )
+    if code in _NO_RIGHTS_HERE:
+        return
+    _check(code)
     try:
         if found.value is None:
             return  # no list at all: everybody may do everything, as on FAT

@@ -196,6 +196,7 @@ NEUTRAL = {
         "test_explain_clients.py",
         "test_render.py",
         "test_rootfile.py",
+        "test_windows_rules.py",
         "libpq/test_hostname.py",
         "libpq/test_outcomes.py",
         "libpq/test_settings.py",
@@ -221,7 +222,7 @@ ELSEWHERE = [
 @pytest.fixture
 def inside(
     windows: Windows, profile: Profile, postgres: Postgres, pki: Pki, tmp_path: Path, count: Count
-) -> Callable[..., None]:
+) -> Callable[..., str]:
     """Run pytest in the Windows Python on copies of the tests; all must pass, and none skip."""
     suite = windows.drive / "suite"
     shutil.rmtree(suite, ignore_errors=True)
@@ -231,7 +232,7 @@ def inside(
     root.write_bytes(pki.root.certificate.pem)
     told = f"{postgres.port}|{seen_from_windows(root)}|{pki.root.certificate.sha256}"
 
-    def run(*words: str) -> None:
+    def run(*words: str) -> str:
         done = windows.run(
             windows.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.skips",
             "-c", r"C:\suite\pyproject.toml", "--rootdir", r"C:\suite", *words,
@@ -250,21 +251,23 @@ def inside(
         assert done.returncode == 0, said + done.stderr.decode(errors="replace")
         assert passed is not None, said
         count(TESTS_INSIDE, int(passed[1]))
+        return said
 
     return run
 
 
-def test_windows_itself(inside: Callable[..., None]) -> None:
-    inside(r"C:\suite\tests\windows\inside")
+def test_windows_itself(inside: Callable[..., str]) -> None:
+    said = inside(r"C:\suite\tests\windows\inside")
+    assert " skipped" not in said.splitlines()[-1], said
 
 
-def test_what_is_the_same_on_every_system(inside: Callable[..., None]) -> None:
+def test_what_is_the_same_on_every_system(inside: Callable[..., str]) -> None:
     names = NEUTRAL["in a minute"] + (NEUTRAL["in many"] if LONG else [])
     files = ["C:\\suite\\tests\\" + name.replace("/", "\\") for name in names]
     inside(*files, *(f"--deselect={name}" for name in ELSEWHERE))
 
 
-def test_a_failure_inside_is_a_failure_here(inside: Callable[..., None], windows: Windows) -> None:
+def test_a_failure_inside_is_a_failure_here(inside: Callable[..., str], windows: Windows) -> None:
     (windows.drive / "suite" / "test_no.py").write_text("def test_no(): assert False\n")
     with pytest.raises(AssertionError, match="1 failed"):
         inside(r"C:\suite\test_no.py")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import subprocess
 import sys
 import threading
@@ -116,28 +115,6 @@ def test_a_read_only_file_is_refused_with_the_command_that_clears_it(program: Pr
 
 
 # --- rights ---------------------------------------------------------------------------------------
-
-
-def access_list(*flags: int) -> bytes:
-    """An ACL with one entry of 8 bytes for each of *flags*."""
-    entries = b"".join(struct.pack("<BBHI", 0, each, 8, 0) for each in flags)
-    return struct.pack("<BBHHH", 2, 0, 8 + len(entries), len(flags), 0) + entries
-
-
-@pytest.mark.parametrize(
-    ("flags", "protected", "own"),
-    [
-        pytest.param((), False, False, id="empty"),
-        pytest.param((0x10, 0x10), False, False, id="all inherited"),
-        pytest.param((0x10, 0x10), True, True, id="protected"),
-        pytest.param((0x10, 0x00), False, True, id="one of its own"),
-        pytest.param((0x13,), False, False, id="inherited, and handed on"),
-    ],
-)
-def test_a_list_is_kept_where_it_says_more_than_the_folder(
-    flags: tuple[int, ...], protected: bool, own: bool
-) -> None:
-    assert windows.own_rights(access_list(*flags), protected) is own
 
 
 def test_windows_takes_what_copy_rights_gives_it(tmp_path: Path) -> None:
