@@ -122,7 +122,8 @@ class Program:
     def __call__(self, *words: str | Path, stdin: bytes = b"") -> Done:
         """Run it in this process, to its end."""
         assert self.user is None
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        # As the program wrote it: no "\r" on Windows, which a real stream would add.
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n") for _ in range(2))
         code: object = None
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),

@@ -57,7 +57,10 @@ def test_messages_spell_the_default_as_libpq_does(path: str, shown: str) -> None
     assert in_messages(path) == shown
 
 
-def test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out(tmp_path: Path) -> None:
+def test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "short_name", lambda path: None)
     file = tmp_path / "Јелена.crt"
     file.write_bytes(b"")
     around = Surroundings("win32", {"PROGRAMDATA": r"C:\ProgramData"}, None, ROAMING, 1252)
@@ -68,6 +71,10 @@ def test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out(tmp_path: Pa
     assert finding.fix == (
         r"qs-certs install --target C:\ProgramData\postgresql\root.crt",
         r"setx PGSSLROOTCERT C:\ProgramData\postgresql\root.crt",
+    )
+    monkeypatch.setattr(windows, "short_name", lambda path: r"C:\Users\4C2~1\root.crt")
+    assert rootfile.lost_path(str(file), around).fix == (
+        r"setx PGSSLROOTCERT C:\Users\4C2~1\root.crt",
     )
     cyrillic = Surroundings("win32", {}, None, ROAMING, 1251)
     assert rootfile.look(str(file), "default", cyrillic).state != "absent"
