@@ -5,6 +5,7 @@ Looks at the disk and never writes.  `look` gathers, `judge` turns what was gath
 
 from __future__ import annotations
 
+import ntpath
 import os
 import stat
 import sys
@@ -339,13 +340,20 @@ def lost_path(path: str, around: Surroundings) -> Finding:
     named = _short(path) or around.join(
         around.env.get("PROGRAMDATA", "C:\\ProgramData"), "postgresql", locations.ROOT_FILE
     )
+    certificate = around.join(ntpath.dirname(named), CLIENT_CERTIFICATE)
     install = () if named == _short(path) else (f"qs-certs install --target {quoted(named)}",)
     return Finding(
         "code-page-loses-path",
         "error",
         f"libpq cannot open {path}: it names files in code page {around.code_page}, which has no "
         f"{lost}; it looks for {locations.as_libpq_sees(path, around.code_page)}, and finds nothing",
-        (*install, f"setx PGSSLROOTCERT {quoted(named)}"),
+        (
+            *install,
+            f"setx PGSSLROOTCERT {quoted(named)}",
+            # Before 16 a path with `?` is an error where a certificate that is not there is none
+            # (port/win32error.c: ERROR_INVALID_NAME).  This names the same place, or an empty one.
+            f"for libpq before 16 also: setx PGSSLCERT {quoted(certificate)}",
+        ),
         ExitCode.PERSON_NEEDED,
     )
 

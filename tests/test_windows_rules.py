@@ -71,10 +71,12 @@ def test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out(
     assert finding.fix == (
         r"qs-certs install --target C:\ProgramData\postgresql\root.crt",
         r"setx PGSSLROOTCERT C:\ProgramData\postgresql\root.crt",
+        r"for libpq before 16 also: setx PGSSLCERT C:\ProgramData\postgresql\postgresql.crt",
     )
     monkeypatch.setattr(windows, "short_name", lambda path: r"C:\Users\4C2~1\root.crt")
     assert rootfile.lost_path(str(file), around).fix == (
         r"setx PGSSLROOTCERT C:\Users\4C2~1\root.crt",
+        r"for libpq before 16 also: setx PGSSLCERT C:\Users\4C2~1\postgresql.crt",
     )
     cyrillic = Surroundings("win32", {}, None, ROAMING, 1251)
     assert rootfile.look(str(file), "default", cyrillic).state != "absent"

@@ -155,10 +155,16 @@ def test_a_profile_name_that_the_code_page_has_or_lacks(
             (finding,) = [
                 each for each in check["findings"] if each["code"] == "code-page-loses-path"
             ]
-            named = finding["fix"][-1].removeprefix("setx PGSSLROOTCERT ").strip('"')
-            for result in profile.connect(requests, {"PGSSLROOTCERT": named}):
-                assert result.outcome == "encrypted", (named, result)
-            asked *= 2
+            (step,) = finding["advice"]
+            root = finding["fix"][-1].removeprefix("setx PGSSLROOTCERT ").strip('"')
+            certificate = step.removeprefix("for libpq before 16 also: setx PGSSLCERT ").strip('"')
+            env = {"PGSSLROOTCERT": root}
+            alone = {major: result.outcome for (major, _), result in
+                     zip(requests, profile.connect(requests, env), strict=True)}  # fmt: skip
+            assert alone == {14: "fails", 16: "encrypted", 18: "encrypted"}
+            for result in profile.connect(requests, env | {"PGSSLCERT": certificate}):
+                assert result.outcome == "encrypted", (env, certificate, result)
+            asked *= 3
     count(CONNECTIONS, asked)
 
 
