@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, NoReturn, TypeVar
 
+from qs_certs import windows
 from qs_certs.errors import (
     Bug,
     CouldNotWrite,
@@ -79,6 +80,7 @@ def surroundings(env: Mapping[str, str] | None = None) -> Surroundings:
         env=os.environ if env is None else env,
         home=password_database_home(),
         roaming=roaming_folder(),
+        code_page=windows.code_page(),
     )
 
 

@@ -17,8 +17,8 @@ from typing import Literal
 from qs_certs import accounts, catalogue, changes, reading, rootfile, upkeep
 from qs_certs.accounts import Progress
 from qs_certs.changes import Target, Wanted
-from qs_certs.errors import Interrupted, QsCertsError, WrongUsage
-from qs_certs.libpq.locations import DEDICATED_FILE
+from qs_certs.errors import ExitCode, Interrupted, QsCertsError, WrongUsage
+from qs_certs.libpq.locations import DEDICATED_FILE, lost_letters
 from qs_certs.results import (
     AccountReport,
     AccountsReport,
@@ -30,7 +30,7 @@ from qs_certs.results import (
     ListReport,
     Source,
 )
-from qs_certs.rootfile import quoted
+from qs_certs.rootfile import lost_path, quoted
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
@@ -131,6 +131,7 @@ def install(
     target: str | os.PathLike[str] | None = None,
     users: Sequence[str] = (),
     all_users: bool = False,
+    also: Sequence[str | os.PathLike[str]] = (),
     origin: str | None = None,
     sha256: str | None = None,
     url: str | None = None,
@@ -148,17 +149,24 @@ def install(
     """Add *roots* (names or fingerprints; the default root where there are none) to the root file.
 
     *origin* is a file, `-` or an HTTPS address to take the certificate from; with *sha256* it may
-    be a root outside the catalogue.  *timeout* is in seconds, for a whole download.  *users* and
-    *all_users* choose the files of other accounts, for root; *progress* is told how far it got.
-    A failure that concerns a target is in the result; raises WrongUsage, CouldNotFetch,
-    IntegrityError.
+    be a root outside the catalogue.  The files *also* get the same, each as a change of its own:
+    for clients that look elsewhere than libpq.  *timeout* is in seconds, for a whole download.
+    *users* and *all_users* choose the files of other accounts, for root; *progress* is told how
+    far it got.  A failure that concerns a target is in the result; raises WrongUsage,
+    CouldNotFetch, IntegrityError.
     """
     if impact and (users or all_users):
         raise WrongUsage(
             "--impact probes the servers of one user",
             fix=("leave out --user and --all-users", "or leave out --impact"),
         )
+    if also and (users or all_users):
+        raise WrongUsage(
+            "--also names one file, and each user has their own",
+            fix=("leave out --user and --all-users", "or leave out --also"),
+        )
     chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
+    others = [Target(target_of(each).path, chosen.targets[0].account) for each in also]
     bundle_path = None if ca_bundle is None else str(ca_bundle)
     wanted = _wanted(
         roots,
@@ -174,7 +182,7 @@ def install(
     if impact:
         affected = _impact(chosen.targets[0], wanted, replace=replace, repair=repair)
     report = changes.install(
-        chosen.targets,
+        tuple(dict.fromkeys((*chosen.targets, *others))),
         wanted,
         replace_all=replace,
         repair=repair,
@@ -183,6 +191,8 @@ def install(
         progress=progress,
     )
     report = _with_undo(dataclasses.replace(report, impact=affected), chosen, dedicated=dedicated)
+    if others:
+        report = _with_undo_of_others(report)
     return _with_first_file(report, chosen, dedicated=dedicated, dry_run=dry_run)
 
 
@@ -223,6 +233,18 @@ def _options_of_changed(report: ChangeReport, chosen: Choice) -> str | None:
     if len(changed) > _NAMED:
         return f"{own} --user NAME   # for each user that was changed"
     return own + "".join(f" --user {quoted(name)}" for name in changed)
+
+
+def _with_undo_of_others(report: ChangeReport) -> ChangeReport:
+    """All targets but the first were named with --also, and are undone by that name."""
+    first, *others = report.targets
+    named = (
+        dataclasses.replace(each, undo=f"qs-certs rollback --target {quoted(each.path)}")
+        if each.status == "changed"
+        else each
+        for each in others
+    )
+    return dataclasses.replace(report, targets=(first, *named))
 
 
 def _impact(
@@ -324,8 +346,12 @@ def _wanted(
 def _about_install(chosen: Choice, *, dedicated: bool) -> tuple[Finding, ...]:
     """What a user should know beside what became of the file."""
     found = [*chosen.findings]
-    elsewhere = os.environ.get("PGSSLROOTCERT")
     target = chosen.targets[0] if chosen.targets else Target("")
+    around = accounts.surroundings()
+    if not chosen.named and not dedicated and lost_letters(target.path, around.code_page):
+        lost = lost_path(target.path, around)
+        found.append(dataclasses.replace(lost, severity="warning", exit_code=ExitCode.OK))
+    elsewhere = os.environ.get("PGSSLROOTCERT")
     if (
         elsewhere
         and not chosen.named
@@ -376,7 +402,8 @@ def _with_first_file(
     report: ChangeReport, chosen: Choice, *, dedicated: bool, dry_run: bool
 ) -> ChangeReport:
     """Say what it means for other connections that there is a root file now."""
-    made = [each for each in report.targets if each.created and each.status != "failed"]
+    own = report.targets if chosen.accounts else report.targets[:1]
+    made = [each for each in own if each.created and each.status != "failed"]
     if chosen.named or dedicated or not made:
         return report
     begin = (

@@ -372,7 +372,7 @@ def _for_this_file(fix: str, path: str, account: Account | None) -> str:
     if account is not None or "--dedicated" in words:
         return fix
     default = accounts.surroundings().root_file
-    if default is not None and os.path.abspath(default) == path:  # noqa: PTH100
+    if default is not None and os.path.normcase(os.path.abspath(default)) == os.path.normcase(path):  # noqa: PTH100
         return fix
     return f"{words} --target {quoted(path)}{comment}{why}"
 

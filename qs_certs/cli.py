@@ -135,6 +135,14 @@ def install(
     target: TargetOption = None,
     users: Users = None,
     all_users: AllUsers = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also",
+            metavar="FILE",
+            help="Do the same to FILE, for a client that looks there; may be repeated.",
+        ),
+    ] = None,
     dedicated: Dedicated = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Leave exactly these roots in the file.")
@@ -163,6 +171,7 @@ def install(
             target=target,
             users=users or (),
             all_users=all_users,
+            also=also or (),
             origin=origin,
             sha256=sha256,
             url=url,

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from qs_certs import windows
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
@@ -39,6 +40,10 @@ NEW_FILE_MODE = 0o644
 NEW_FOLDER_MODE = 0o700
 RENAME_PATIENCE = 10.0
 """Seconds: how long Windows is asked again while another program holds the target open."""
+HELD_OPEN = frozenset({5, 32, 33})
+"""Windows: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION."""
+LONGEST_NAME = 259
+"""Windows: characters of a path, unless the machine was told to allow more."""
 
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -148,6 +153,10 @@ class Disk:
         if sys.platform == "linux":
             os.setxattr(fd, name, value)
 
+    def copy_rights(self, source: str, target: str) -> None:
+        """Windows: the access list, where it says more than the folder hands down."""
+        windows.copy_rights(source, target)
+
     def lock(self, fd: int) -> bool:
         """Take the lock of an open file without waiting; False where somebody else has it."""
         if sys.platform == "win32":
@@ -156,8 +165,10 @@ class Disk:
             try:
                 os.lseek(fd, 0x7FFF0000, os.SEEK_SET)  # beyond the text that names the holder
                 msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-            except OSError:
+            except OSError:  # "permission denied"; Wine has no number for it
                 return False
+            finally:
+                os.lseek(fd, 0, os.SEEK_SET)  # where that text is read and written
             return True
         import fcntl
 
@@ -174,7 +185,10 @@ DISK = Disk()
 
 def reason(error: OSError) -> str:
     """The system's own words for *error*, without the path."""
-    return error.strerror or type(error).__name__
+    said = error.strerror or type(error).__name__
+    if getattr(error, "winerror", None) in (32, 33):
+        return f"{said} (another program has it open)"
+    return said
 
 
 def resolve(path: str, disk: Disk = DISK) -> str:
@@ -426,7 +440,8 @@ def replace(
     TargetChanged is raised and nothing is changed.  CouldNotWrite names the file in which a
     version of another program is kept that could not be left in place.  *verify* is given the
     path of the complete new file before it goes live, and raises to refuse it.  Mode, owner and
-    extended attributes of the old file are kept; a new file gets *mode* (0644 by default).
+    extended attributes of the old file are kept (on Windows its access list); a new file gets
+    *mode* (0644 by default).
     Nobody else writes a file that is not *shared*: a plain rename will do.
     """
     temporary = _temporary_name(path)
@@ -434,6 +449,7 @@ def replace(
     try:
         with _uninterrupted():
             old = _status(path, disk)
+            _refuse_read_only(path, old)
             fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
             try:
                 write_all(fd, data, disk)
@@ -441,6 +457,8 @@ def replace(
                 disk.fsync(fd)
             finally:
                 disk.close(fd)
+            if old is not None:
+                disk.copy_rights(path, temporary)
             verify(temporary)
             _compare(path, expected, disk)
             if shared:
@@ -488,6 +506,7 @@ def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
     removed = False
     try:
         with _uninterrupted():
+            _refuse_read_only(path, _status(path, disk))
             _compare(path, expected, disk)
             moved = _move_away(path, temporary, disk)
             removed = True
@@ -515,6 +534,16 @@ def _status(path: str, disk: Disk) -> os.stat_result | None:
         return disk.lstat(path)
     except FileNotFoundError:
         return None
+
+
+def _refuse_read_only(path: str, old: os.stat_result | None) -> None:
+    """Raise TargetRefused for a file with the attribute by which Windows protects it from us."""
+    if getattr(old, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_READONLY:
+        raise TargetRefused(
+            f"{path} has the read-only attribute; nothing was changed",
+            why="somebody set it on purpose, or copied the file from a read-only place",
+            fix=(f'attrib -R "{path}"',),
+        )
 
 
 def _keep_metadata(
@@ -643,33 +672,41 @@ def _discard(
     raise refusal
 
 
-def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:
-    """A plain rename.  Asked again on Windows while another program holds the target open.
+def _patiently(attempt: Callable[[], None]) -> None:
+    """Do *attempt*, again and again on Windows while another program holds the file open.
 
-    A virus scanner or a BI tool that has the file open makes Windows refuse with error 5 or 32.
-    NFS can report a rename that did happen as an error (a lost reply), so the content decides.
+    A virus scanner or a BI tool that has the file open makes Windows refuse with one of
+    `HELD_OPEN`; most let go within a second.
     """
     pause = 0.01
     end = time.monotonic() + RENAME_PATIENCE
     while True:
         try:
-            disk.rename(temporary, path)
-            return
+            return attempt()
         except OSError as error:
-            if getattr(error, "winerror", None) in (5, 32, 33) and time.monotonic() < end:
-                time.sleep(pause)
-                pause = min(pause * 2, 0.5)
-                continue
-            with contextlib.suppress(CouldNotRead, TargetRefused, OSError):
-                if _status(temporary, disk) is None and read(path, disk) == data:
-                    return
-            raise
+            if getattr(error, "winerror", None) not in HELD_OPEN or time.monotonic() >= end:
+                raise
+        # Several programs of ours must not wake in step.
+        time.sleep(pause * (0.5 + os.urandom(1)[0] / 255))
+        pause = min(pause * 2, 0.5)
+
+
+def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:
+    """The swap.  NFS can report a rename that did happen as an error (a lost reply), so the
+    content decides."""
+    try:
+        _patiently(lambda: disk.rename(temporary, path))
+    except OSError:
+        with contextlib.suppress(CouldNotRead, TargetRefused, OSError):
+            if _status(temporary, disk) is None and read(path, disk) == data:
+                return
+        raise
 
 
 def _unlink(path: str, disk: Disk) -> None:
     """Remove a name.  As with `_rename`, an error may follow a removal that did happen."""
     try:
-        disk.unlink(path)
+        _patiently(lambda: disk.unlink(path))
     except OSError:
         with contextlib.suppress(OSError):
             if _status(path, disk) is None:
@@ -698,12 +735,17 @@ def _fix_of(error: OSError, path: str) -> tuple[str, ...]:
             return (f"{path} or its folder may be marked immutable: lsattr -d {path}",)
         case errno.EACCES | errno.EPERM:
             folder = os.path.dirname(path) or "."
-            if sys.platform == "win32":
-                return (f"close the programs that have {path} open, and look at its rights",)
+            if getattr(error, "winerror", None) is not None:
+                return (
+                    f"close the programs that have {path} open, then run the same command again",
+                    f'icacls "{path}"   # if it goes on: who has which rights',
+                )
             return (
                 f"look at owner and rights: ls -la {folder}",
                 "do not use sudo for your own file",
             )
+        case errno.ENOENT if getattr(error, "winerror", 0) and len(path) > LONGEST_NAME:
+            return (f"Windows stops at {LONGEST_NAME} characters: name a shorter path",)
         case _:
             return ()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -136,10 +137,14 @@ class Journal:
 
     def of(self, target: str) -> History:
         """The changes of *target*, oldest first, without those that never happened."""
+        void = {each for each, done in self._ended.items() if not done}
         # In a JSON string no quote stands bare, so this cannot be part of another value.
         named = b'"target": ' + json.dumps(target).encode() + b', "before": '
-        void = {each for each, done in self._ended.items() if not done}
-        found = [each for each, line in self._changes.items() if named in line]
+        found = [
+            each
+            for each, line in self._changes.items()
+            if named in line or _spelled_otherwise(line, target)
+        ]
         return History(self, found).without(void)
 
     def read(self, raw: bytes) -> None:
@@ -257,6 +262,17 @@ class History(Sequence[Entry]):
         if not identities:
             return self
         return History(self._journal, [each for each in self.ids if each not in identities])
+
+
+_CASE_MATTERS = os.path.normcase("A") == "A"
+
+
+def _spelled_otherwise(line: bytes, target: str) -> bool:
+    """Whether the change *line* is one of *target* in another of the spellings that Windows takes."""
+    if _CASE_MATTERS:
+        return False
+    raw: str = json.loads(line.partition(b'"target": ')[2].partition(b', "before": ')[0])
+    return os.path.normcase(raw) == os.path.normcase(target)
 
 
 def named(raw: bytes) -> set[str]:

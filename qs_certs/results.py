@@ -66,7 +66,20 @@ class Finding:
 
 
 _PROGRAMS = frozenset(
-    {"qs-certs", "unset", "export", "chmod", "chown", "sudo", "ls", "psql", "openssl", "icacls"}
+    {
+        "qs-certs",
+        "unset",
+        "export",
+        "chmod",
+        "chown",
+        "sudo",
+        "ls",
+        "psql",
+        "openssl",
+        "icacls",
+        "attrib",
+        "setx",
+    }
 )
 
 

@@ -5,17 +5,19 @@ Looks at the disk and never writes.  `look` gathers, `judge` turns what was gath
 
 from __future__ import annotations
 
+import ntpath
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from qs_certs import bundle, catalogue, files, openssl
+from qs_certs import bundle, catalogue, files, openssl, windows
 from qs_certs.bundle import Bundle
 from qs_certs.catalogue import Root
 from qs_certs.errors import ExitCode, QsCertsError
+from qs_certs.libpq import locations
 from qs_certs.libpq.locations import CLIENT_CERTIFICATE, CLIENT_KEY, ROOT_CRL, Surroundings
 from qs_certs.libpq.outcomes import RootFileState, TrustAnchors
 from qs_certs.results import DecidedBy, Finding, RootFile, RootState
@@ -35,10 +37,15 @@ class Facts:
     error: str | None = None
     crl_file: str | None = None
     client_certificate_error: str | None = None
+    as_libpq_sees: str | None = None
+    """What is left of the path where libpq's code page lacks a letter of it; None: all of it."""
 
     @property
     def anchors(self) -> TrustAnchors:
-        return TrustAnchors(self.state, self.path, self.error or "" if self.readable else "")
+        path = self.as_libpq_sees or self.path
+        if path is not None and self.decided_by == "default":
+            path = locations.in_messages(path)
+        return TrustAnchors(self.state, path, self.error or "" if self.readable else "")
 
     @property
     def root_file(self) -> RootFile:
@@ -87,6 +94,15 @@ def look(
         return Facts(path, decided_by, "system", client_certificate_error=client)
     if path is None:
         return Facts(None, decided_by, "no-home", client_certificate_error=client)
+    if locations.lost_letters(path, around.code_page):
+        return Facts(
+            path,
+            decided_by,
+            "absent",
+            error=f"code page {around.code_page}, in which libpq names files, cannot write it",
+            client_certificate_error=client,
+            as_libpq_sees=locations.as_libpq_sees(path, around.code_page),
+        )
     try:
         os.stat(path)  # noqa: PTH116 - as libpq asks
     except OSError as error:
@@ -202,7 +218,7 @@ def roots_in(facts: Facts) -> tuple[RootState, ...]:
 def judge(facts: Facts, around: Surroundings, now: datetime, warn_days: int) -> list[Finding]:
     """What can be said without a server, except whether the default root is needed."""
     return [
-        *_about_file(facts),
+        *_about_file(facts, around),
         *_about_content(facts),
         *_about_dates(facts, now, warn_days),
         *_about_siblings(facts, around),
@@ -279,7 +295,7 @@ _CHOSEN_BY = {
 }
 
 
-def _about_file(facts: Facts) -> list[Finding]:
+def _about_file(facts: Facts, around: Surroundings) -> list[Finding]:
     path = facts.path
     if facts.state == "system":
         return [
@@ -300,6 +316,8 @@ def _about_file(facts: Facts) -> list[Finding]:
                 ExitCode.PERSON_NEEDED,
             )
         ]
+    if facts.as_libpq_sees is not None:
+        return [lost_path(facts.path or "", around)]
     if facts.state == "absent" and facts.error is not None:
         return [
             Finding(
@@ -336,6 +354,36 @@ def _about_file(facts: Facts) -> list[Finding]:
     if facts.state == "unloadable":
         return [_unloadable(facts)]
     return []
+
+
+def lost_path(path: str, around: Surroundings) -> Finding:
+    """The finding that libpq cannot name *path*, with a file that it can name."""
+    lost = locations.lost_letters(path, around.code_page)
+    named = _short(path) or around.join(
+        around.env.get("PROGRAMDATA", "C:\\ProgramData"), "postgresql", locations.ROOT_FILE
+    )
+    certificate = around.join(ntpath.dirname(named), CLIENT_CERTIFICATE)
+    install = () if named == _short(path) else (f"qs-certs install --target {quoted(named)}",)
+    return Finding(
+        "code-page-loses-path",
+        "error",
+        f"libpq cannot open {path}: it names files in code page {around.code_page}, which has no "
+        f"{lost}; it looks for {locations.as_libpq_sees(path, around.code_page)}, and finds nothing",
+        (
+            *install,
+            f"setx PGSSLROOTCERT {quoted(named)}",
+            # Before 16 a path with `?` is an error where a certificate that is not there is none
+            # (port/win32error.c: ERROR_INVALID_NAME).  This names the same place, or an empty one.
+            f"for libpq before 16 also: setx PGSSLCERT {quoted(certificate)}",
+        ),
+        ExitCode.PERSON_NEEDED,
+    )
+
+
+def _short(path: str) -> str | None:
+    """The file's short name, where it has one that every code page can write."""
+    short = windows.short_name(path)
+    return short if short is not None and short.isascii() else None
 
 
 def _unloadable(facts: Facts) -> Finding:
@@ -475,6 +523,8 @@ def _date(root: Root, now: datetime, warn_days: int) -> Finding | None:
 def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
     found: list[Finding] = []
     for path in around.misplaced:
+        if path == around.asyncpg_root_file and facts.state == "loads":
+            continue  # asyncpg reads it, and libpq has its own
         if os.path.exists(path) and path != facts.path:  # noqa: PTH110
             misnamed = os.path.dirname(path) == around.folder  # noqa: PTH120
             found.append(
@@ -588,6 +638,14 @@ def _about_windows(around: Surroundings) -> Iterable[Finding]:
             f"APPDATA is {appdata}, but libpq asks Windows, which says {around.roaming}; pgjdbc, "
             "Npgsql and Go read APPDATA",
         )
+    for path in _private_copies(around):
+        yield Finding(
+            "misplaced-root-file",
+            "warning",
+            f"{path} is the private copy of a Python from the Microsoft Store; libpq reads "
+            f"{around.root_file}",
+            (f"qs-certs list --target {quoted(path)}", "qs-certs install"),
+        )
     if "windowsapps" in sys.base_prefix.lower():
         yield Finding(
             "store-python",
@@ -596,6 +654,21 @@ def _about_windows(around: Surroundings) -> Iterable[Finding]:
             "AppData into a private folder that psql does not see",
             ("install Python from python.org, or name the file with --target",),
         )
+
+
+def _private_copies(around: Surroundings) -> Iterator[str]:
+    """Root files that a Store Python wrote "into AppData" (docs.python.org, using/windows,
+    "Redirection of local data, registry, and temporary paths")."""
+    packages = around.join(around.env.get("LOCALAPPDATA", ""), "Packages")
+    try:
+        names = sorted(os.listdir(packages))  # noqa: PTH208
+    except OSError:
+        return
+    for name in names:
+        if name.startswith("PythonSoftwareFoundation.Python."):
+            parts = (packages, name, "LocalCache", "Roaming", "postgresql", locations.ROOT_FILE)
+            if os.path.exists(around.join(*parts)):  # noqa: PTH110
+                yield around.join(*parts)
 
 
 def _differ(one: str, other: str) -> bool:

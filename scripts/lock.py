@@ -2,7 +2,7 @@
 
     python3 scripts/lock.py [--upgrade]
 
-Writes requirements/dev.txt, build.txt, runtime.txt and single.txt from pyproject.toml, then proves that each
+Writes the locks of requirements/ from pyproject.toml, then proves that each
 can be installed from wheels alone on every system that we promise.  Versions that are pinned
 already stay unless pyproject.toml no longer allows them; --upgrade takes the newest.
 """
@@ -25,6 +25,7 @@ LOCKS = {
     "build": ["--group", "build", "--constraint", "requirements/dev.txt"],
     "runtime": ["pyproject.toml", "--constraint", "requirements/dev.txt"],
     "single": ["pyproject.toml", "--group", "single", "--constraint", "requirements/dev.txt"],
+    "windows": ["pyproject.toml", "--group", "windows", "--constraint", "requirements/dev.txt"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 SYSTEMS = (

@@ -23,10 +23,11 @@ import pytest
 
 import qs_certs
 from qs_certs import cli
+from tests.windows import profile
 
-if sys.platform == "win32":
+if sys.platform == "win32" and not profile.ALLOWED:
     # There the shell names the folder, whatever the environment says: it would be the real one.
-    pytest.skip("only on POSIX", allow_module_level=True)
+    pytest.skip("not on Windows, unless AppData may be redirected", allow_module_level=True)
 
 SOURCE: Path = Path(qs_certs.__file__).resolve().parent.parent
 """The folder that holds the package under test."""
@@ -48,6 +49,11 @@ cli.main()
 # network the machine has.
 NO_NETWORK = "http://127.0.0.1:9"
 PATIENCE = 60
+WINDOWS_NEEDS = {
+    name: os.environ[name]
+    for name in ("SYSTEMROOT", "TEMP", "COMSPEC", "PROGRAMDATA")
+    if sys.platform == "win32" and name in os.environ
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +84,24 @@ class Program:
     user: int | None = None
     """The user id that a process runs as, where we are root; None: our own."""
 
+    def __post_init__(self) -> None:
+        if sys.platform == "win32":
+            profile.redirect(self.home)
+
     @property
     def root_file(self) -> Path:
+        if sys.platform == "win32":
+            return self.home / "AppData" / "Roaming" / "postgresql" / "root.crt"
         return self.home / ".postgresql" / "root.crt"
 
     @property
     def dedicated_file(self) -> Path:
-        return self.home / ".postgresql" / "qs-root.crt"
+        return self.root_file.with_name("qs-root.crt")
 
     @property
     def store(self) -> Path:
+        if sys.platform == "win32":
+            return self.home / "AppData" / "Local" / "qs-certs"
         data = "Library/Application Support" if sys.platform == "darwin" else ".local/share"
         return self.home / data / "qs-certs"
 
@@ -97,16 +111,19 @@ class Program:
             "PATH": os.defpath,
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
+            **WINDOWS_NEEDS,
+            "USERPROFILE": str(self.home),
             "HTTPS_PROXY": NO_NETWORK,
             "PYTHONPATH": str(SOURCE),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            **({} if sys.platform == "win32" else {"PYTHONDONTWRITEBYTECODE": "1"}),
             **self.env,
         }
 
     def __call__(self, *words: str | Path, stdin: bytes = b"") -> Done:
         """Run it in this process, to its end."""
         assert self.user is None
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        # As the program wrote it: no "\r" on Windows, which a real stream would add.
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n") for _ in range(2))
         code: object = None
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),

@@ -42,10 +42,12 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX")
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pki: Pki) -> Program:
     """A user whose root file holds the default root and that of the tests."""
     home = tmp_path / "home"
-    (home / ".postgresql").mkdir(parents=True)
+    home.mkdir()
     monkeypatch.setattr(accounts, "password_database_home", lambda: str(home))
-    (home / ".postgresql" / "root.crt").write_bytes(G2 + pki.root.certificate.pem)
-    return Program(home)
+    program = Program(home)
+    program.root_file.parent.mkdir()
+    program.root_file.write_bytes(G2 + pki.root.certificate.pem)
+    return program
 
 
 def codes(done: Done) -> set[str]:

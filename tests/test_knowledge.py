@@ -33,7 +33,7 @@ root-missing root-unreadable root-unloadable pinned-root-missing retired-root-on
 root-expires-soon root-distrusted root-distrust-soon no-self-signed-root private-key-in-root-file
 byte-order-mark hidden-content misplaced-root-file misnamed-root-file root-crl-present
 stray-client-certificate folder-unreadable folder-writable-by-others environment-overrides
-service-overrides home-differs wsl-home appdata-redirected store-python system-roots weak-sslmode
+service-overrides home-differs wsl-home appdata-redirected store-python code-page-loses-path system-roots weak-sslmode
 plaintext-possible untrusted-chain incomplete-chain impostor-root catalogue-root-would-fix
 tls-inspection expired-certificate certificate-expires-soon not-yet-valid host-name-mismatch
 no-host-name crl-failure revoked-certificate server-without-tls not-postgresql http-proxy

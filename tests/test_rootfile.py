@@ -41,11 +41,12 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX")
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     """A user whose password database names the same home as HOME, with a healthy root file."""
     home = tmp_path / "home"
-    folder = home / ".postgresql"
-    folder.mkdir(parents=True)
+    home.mkdir()
     monkeypatch.setattr(accounts, "password_database_home", lambda: str(home))
-    (folder / "root.crt").write_bytes(PEM)
-    return Program(home)
+    program = Program(home)
+    program.root_file.parent.mkdir()
+    program.root_file.write_bytes(PEM)
+    return program
 
 
 def found(done: Done) -> dict[str, dict[str, Any]]:

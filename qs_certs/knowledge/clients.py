@@ -653,10 +653,11 @@ _OTHERS = (
         OnSystem(
             ".postgresql\\root.crt in the user's profile folder, not in AppData",
             _FROM_REQUIRE,
-            "PGSSLROOTCERT to name the file, and sslmode=verify-full in the DSN",
+            "qs-certs install --also %USERPROFILE%\\.postgresql\\root.crt, or PGSSLROOTCERT; and "
+            "sslmode=verify-full in the DSN",
         ),
         _PROOF,
-        "tested: 0.32 on Linux; source for Windows",
+        "tested: 0.32 on Linux, and in the Windows Python under Wine",
         notes=("There is no sslrootcert argument: use the DSN or the environment.",),
         tested=("0.32",),
     ),

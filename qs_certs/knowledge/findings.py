@@ -257,6 +257,19 @@ _ROOT_FILE = (
         ("winget install Python.Python.3.13", "qs-certs install"),
     ),
     FindingKind(
+        "code-page-loses-path",
+        "error",
+        "libpq cannot write the path of the root file",
+        "On Windows libpq names files in the ANSI code page. A letter that this page lacks, as in a "
+        "user name of another script, reaches it as a question mark, and the file does not exist "
+        "for it. Programs in Unicode, Python among them, see the file all the same.",
+        ("qs-certs check",),
+        (
+            'qs-certs install --target "$Env:ProgramData\\postgresql\\root.crt"',
+            'setx PGSSLROOTCERT "$Env:ProgramData\\postgresql\\root.crt"',
+        ),
+    ),
+    FindingKind(
         "system-roots",
         "warning",
         "The system's roots are asked for",

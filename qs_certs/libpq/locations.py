@@ -21,6 +21,49 @@ DEDICATED_FILE = "qs-root.crt"
 """Our own neighbour of root.crt, which libpq reads only where it is told to."""
 
 
+def in_messages(default: str) -> str:
+    """The *default* root file as libpq's messages spell it: on Windows with two slashes.
+
+    libpq:fe-connect.c pqGetHomeDirectory joins "%s/postgresql", libpq:fe-secure-openssl.c
+    initialize_SSL "%s/%s".
+    """
+    tail = f"\\postgresql\\{ROOT_FILE}"
+    return (
+        default.removesuffix(tail) + tail.replace("\\", "/") if default.endswith(tail) else default
+    )
+
+
+def lost_letters(path: str, code_page: int | None) -> str:
+    """The characters of *path* that the ANSI *code_page* lacks, each once, in order.
+
+    libpq asks Windows for its folder, and opens files, with the functions that speak this code
+    page (libpq:fe-connect.c pqGetHomeDirectory calls SHGetFolderPath in a build without UNICODE):
+    each such character reaches it as `?`, or as another letter that looks alike, and the file
+    "does not exist".  Nothing is lost in UTF-8 (65001), nor told of a page that nobody knows.
+    """
+    if code_page is None or path.isascii():
+        return ""
+    encoding = "utf-8" if code_page == 65001 else f"cp{code_page}"
+    try:
+        return "".join(each for each in dict.fromkeys(path) if not _has(encoding, each))
+    except LookupError:
+        return ""
+
+
+def _has(encoding: str, letter: str) -> bool:
+    try:
+        letter.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_libpq_sees(path: str, code_page: int | None) -> str:
+    """*path* with `?` for each character that its code page lacks."""
+    lost = lost_letters(path, code_page)
+    return "".join("?" if each in lost else each for each in path)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What libpq's search depends on."""
@@ -31,6 +74,8 @@ class Surroundings:
     """The home of the password database; None where the user has no entry there."""
     roaming: str | None = None
     """Windows: the roaming AppData folder, from the shell API."""
+    code_page: int | None = None
+    """Windows: the ANSI code page, from GetACP."""
 
     def join(self, *parts: str) -> str:
         return ntpath.join(*parts) if self.system == "win32" else posixpath.join(*parts)
@@ -58,6 +103,17 @@ class Surroundings:
     def root_file(self) -> str | None:
         """libpq's default root file."""
         return None if self.folder is None else self.join(self.folder, ROOT_FILE)
+
+    @property
+    def asyncpg_root_file(self) -> str | None:
+        """Windows: where asyncpg looks, which has another home there than libpq.
+
+        asyncpg:connect_utils.py _dot_postgresql_path: `Path.home() / ".postgresql"`.
+        """
+        profile = self.env.get("USERPROFILE")
+        if self.system != "win32" or not profile:
+            return None
+        return self.join(profile, ".postgresql", ROOT_FILE)
 
     def beside_root_file(self, name: str) -> str | None:
         return None if self.folder is None else self.join(self.folder, name)
@@ -107,8 +163,10 @@ class Surroundings:
         if self.system == "win32":
             roaming = self.roaming or ""
             profile = self.env.get("USERPROFILE")
-            folders = [self.join(home, ".postgresql") for home in (roaming, profile) if home]
-            folders += [self.join(roaming, name) for name in (".postgres", "postgres")]
+            names = (".postgresql", ".postgres", "postgres")
+            folders = [self.join(roaming, name) for name in names]
+            if profile:
+                folders.append(self.join(profile, ".postgresql"))
         else:
             home = self.home_folder or ""
             folders = [self.join(home, name) for name in ("postgresql", ".postgres")]

@@ -12,6 +12,8 @@ ORACLE = "oracle"
 """What the oracle suite counts with, noted at the end of each of its tests."""
 MATRIX = "matrix"
 """What the matrix of clients counts with."""
+WINDOWS = "windows"
+"""What the Windows suite counts with."""
 Count = Callable[[str, int], None]
 """Note that so many of something ran in this test."""
 
@@ -25,7 +27,12 @@ def count(record_property: Callable[[str, object], None]) -> Count:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for key, when in ((ORACLE, "teardown"), (_KEY, "call"), (MATRIX, "call")):
+    for key, when in (
+        (ORACLE, "teardown"),
+        (WINDOWS, "call"),
+        (_KEY, "call"),
+        (MATRIX, "call"),
+    ):
         totals: Counter[str] = Counter()
         for reports in terminalreporter.stats.values():
             for report in reports:

@@ -21,6 +21,7 @@ ALLOWED = {
     "os.path.basename",
     "os.path.dirname",
     "os.path.join",
+    "os.path.normcase",
     "os.path.split",
     # Looks that a fault can only make look again, or refuse.
     "os.path.exists",

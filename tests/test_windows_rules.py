@@ -1,0 +1,219 @@
+"""Rules that only matter on Windows and can be tried anywhere: values in, values out."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from qs_certs import catalogue, files, rootfile, windows
+from qs_certs.errors import TargetRefused
+from qs_certs.libpq.locations import (
+    Surroundings,
+    as_libpq_sees,
+    in_messages,
+    lost_letters,
+)
+from tests.program import Program
+
+ROAMING = r"C:\Users\ana\AppData\Roaming"
+
+
+@pytest.mark.parametrize(
+    ("path", "code_page", "lost"),
+    [
+        pytest.param(r"C:\Users\ana", 1252, "", id="ASCII"),
+        pytest.param(r"C:\Users\Anaïs Müller", 1252, "", id="western"),
+        pytest.param(r"C:\Users\Јелена", 1252, "Јелна", id="Cyrillic in the western page"),
+        pytest.param(r"C:\Users\Јелена", 1251, "", id="Cyrillic in its own"),
+        pytest.param(r"C:\Users\Łukasz", 1252, "Ł", id="one letter"),
+        pytest.param(r"C:\Users\日本", 932, "", id="two bytes a letter"),
+        pytest.param(r"C:\Users\日本", 65001, "", id="UTF-8"),
+        pytest.param(r"C:\Users\日本", None, "", id="no Windows"),
+        pytest.param(r"C:\Users\日本", 12345, "", id="a page that nobody knows"),
+    ],
+)
+def test_the_letters_that_a_code_page_loses(path: str, code_page: int | None, lost: str) -> None:
+    assert lost_letters(path, code_page) == lost
+    assert (as_libpq_sees(path, code_page) == path) is (not lost)
+
+
+def test_what_libpq_makes_of_a_lost_letter() -> None:
+    assert as_libpq_sees(r"C:\Users\Јелена\x", 1252) == r"C:\Users\??????\x"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (rf"{ROAMING}\postgresql\root.crt", rf"{ROAMING}/postgresql/root.crt"),
+        ("/home/ana/.postgresql/root.crt", "/home/ana/.postgresql/root.crt"),
+        (r"C:\postgresql\other.crt", r"C:\postgresql\other.crt"),
+    ],
+)
+def test_messages_spell_the_default_as_libpq_does(path: str, shown: str) -> None:
+    assert in_messages(path) == shown
+
+
+def test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "short_name", lambda path: None)
+    file = tmp_path / "Јелена.crt"
+    file.write_bytes(b"")
+    around = Surroundings("win32", {"PROGRAMDATA": r"C:\ProgramData"}, None, ROAMING, 1252)
+    facts = rootfile.look(str(file), "default", around)
+    assert facts.state == "absent"
+    finding = rootfile.lost_path(str(file), around)
+    assert finding.code == "code-page-loses-path"
+    assert finding.fix == (
+        r"qs-certs install --target C:\ProgramData\postgresql\root.crt",
+        r"setx PGSSLROOTCERT C:\ProgramData\postgresql\root.crt",
+        r"for libpq before 16 also: setx PGSSLCERT C:\ProgramData\postgresql\postgresql.crt",
+    )
+    monkeypatch.setattr(windows, "short_name", lambda path: r"C:\Users\4C2~1\root.crt")
+    assert rootfile.lost_path(str(file), around).fix == (
+        r"setx PGSSLROOTCERT C:\Users\4C2~1\root.crt",
+        r"for libpq before 16 also: setx PGSSLCERT C:\Users\4C2~1\postgresql.crt",
+    )
+    cyrillic = Surroundings("win32", {}, None, ROAMING, 1251)
+    assert rootfile.look(str(file), "default", cyrillic).state != "absent"
+
+
+def test_asyncpg_s_folder_on_windows() -> None:
+    around = Surroundings("win32", {"USERPROFILE": r"C:\Users\ana"}, None, ROAMING)
+    assert around.asyncpg_root_file == r"C:\Users\ana\.postgresql\root.crt"
+    assert Surroundings("win32", {}, None, ROAMING).asyncpg_root_file is None
+
+
+# --- access lists ---------------------------------------------------------------------------------
+
+
+def access_list(*flags: int) -> bytes:
+    """An ACL of winnt.h with one entry of 8 bytes for each of *flags*."""
+    entries = b"".join(struct.pack("<BBHI", 0, each, 8, 0) for each in flags)
+    return struct.pack("<BBHHH", 2, 0, 8 + len(entries), len(flags), 0) + entries
+
+
+@pytest.mark.parametrize(
+    ("flags", "protected", "own"),
+    [
+        pytest.param((), False, False, id="empty"),
+        pytest.param((0x10, 0x10), False, False, id="all inherited"),
+        pytest.param((0x10, 0x10), True, True, id="protected"),
+        pytest.param((0x10, 0x00), False, True, id="one of its own"),
+        pytest.param((0x13,), False, False, id="inherited, and handed on"),
+    ],
+)
+def test_a_list_is_kept_where_it_says_more_than_the_folder(
+    flags: tuple[int, ...], protected: bool, own: bool
+) -> None:
+    assert windows.own_rights(access_list(*flags), protected) is own
+
+
+# --- files that are held open ---------------------------------------------------------------------
+
+
+def refusal(winerror: int) -> OSError:
+    error = PermissionError(13, "no")
+    error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
+    return error
+
+
+@pytest.mark.parametrize("winerror", sorted(files.HELD_OPEN))
+def test_a_held_file_is_asked_for_again(winerror: int) -> None:
+    answers = [refusal(winerror), refusal(winerror), None]
+
+    def attempt() -> None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    files._patiently(attempt)
+    assert answers == []
+
+
+@pytest.mark.parametrize(
+    "error", [refusal(19), PermissionError(13, "no"), OSError(28, "full")], ids=repr
+)
+def test_an_error_that_stays_is_not_asked_again(error: OSError) -> None:
+    asked = []
+
+    def attempt() -> None:
+        asked.append(1)
+        raise error
+
+    with pytest.raises(OSError, match=error.strerror):
+        files._patiently(attempt)
+    assert asked == [1]
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "RENAME_PATIENCE", 0.05)
+    asked = []
+
+    def attempt() -> None:
+        asked.append(1)
+        raise refusal(32)
+
+    with pytest.raises(PermissionError):
+        files._patiently(attempt)
+    assert len(asked) > 1
+
+
+def test_the_read_only_attribute_is_refused() -> None:
+    status = SimpleNamespace(st_file_attributes=0x21)
+    with pytest.raises(TargetRefused, match="read-only") as refused:
+        files._refuse_read_only(r"C:\root.crt", status)  # type: ignore[arg-type]
+    assert refused.value.fix == (r'attrib -R "C:\root.crt"',)
+    files._refuse_read_only("x", SimpleNamespace(st_file_attributes=0x20))  # type: ignore[arg-type]
+    files._refuse_read_only("x", None)
+
+
+# --- two files with one command -------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    home = tmp_path / "home"
+    home.mkdir()
+    return Program(home)
+
+
+def test_also_does_the_same_to_other_files_each_as_a_change_of_its_own(program: Program) -> None:
+    others = [program.home / "a b.crt", program.home / "c.crt"]
+    words = [word for other in others for word in ("--also", str(other))]
+    report = program.ok("install", "--offline", *words, "--json").document
+    assert [each["path"] for each in report["targets"]] == [
+        str(program.root_file),
+        *map(str, others),
+    ]
+    assert [each["change_id"] for each in report["targets"]] == [1, 2, 3]
+    assert {path.read_bytes() for path in (program.root_file, *others)} == {
+        program.root_file.read_bytes()
+    }
+    shown = program.ok("install", "--offline", "digicert-global-root-g3", *words).out
+    assert f'qs-certs rollback --target "{others[0]}"' in shown
+    program.ok("rollback", "--target", others[0])
+    program.ok("rollback", "--target", others[0], "2")
+    assert not others[0].exists()
+    assert others[1].exists()
+    assert catalogue.DEFAULT in program.ok("list").out
+
+
+def test_one_failure_does_not_stop_the_others(program: Program) -> None:
+    (program.home / "folder").mkdir()
+    other = program.home / "c.crt"
+    done = program(
+        "install", "--offline", "--also", program.home / "folder", "--also", other, "--json"
+    )
+    assert done.code == 6
+    assert [each["status"] for each in done.document["targets"]] == ["changed", "failed", "changed"]
+    assert other.exists()
+
+
+def test_the_same_file_is_done_once(program: Program) -> None:
+    done = program.ok("install", "--offline", "--also", program.root_file, "--json")
+    assert len(done.document["targets"]) == 1
+    assert program("install", "--also", str(program.home) + os.sep, "--json").code == 2
