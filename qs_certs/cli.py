@@ -17,7 +17,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from qs_certs import __version__
 from qs_certs.errors import ExitCode, QsCertsError, WrongUsage
 
 TYPE_CHECKING = False
@@ -34,10 +33,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help"]},
 )
 
+
+
+def _offer(kind: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
+    """What Tab offers; nothing is loaded for it until then."""
+
+    def offer(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        from qs_certs import completion
+
+        return completion.offered(kind, ctx.params, incomplete)
+
+    return offer
+
+
 Roots = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ROOT]...", help="Names from `qs-certs roots`, or SHA-256 fingerprints."
+        metavar="[ROOT]...",
+        help="Names from `qs-certs roots`, or SHA-256 fingerprints.",
+        autocompletion=_offer("roots"),
     ),
 ]
 TargetOption = Annotated[
@@ -62,21 +76,61 @@ JsonSchema = Annotated[
     bool, typer.Option("--json-schema", help="Print the JSON Schema of --json and stop.")
 ]
 Change = Annotated[
-    int | None, typer.Argument(metavar="[ID]", help="A change, as `qs-certs history` numbers it.")
+    int | None,
+    typer.Argument(
+        metavar="[ID]",
+        help="A change, as `qs-certs history` numbers it.",
+        autocompletion=_offer("changes"),
+    ),
 ]
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"qs-certs {__version__}")
+        from qs_certs.versions import versions
+
+        _print("\n".join(f"{name} {version}" for name, version in versions()))
+        raise typer.Exit
+
+
+class Shell(str, Enum):
+    """The shells that can complete our words."""
+
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+    powershell = "powershell"
+
+
+def _completion(shell: Shell | None) -> None:
+    if shell is not None:
+        from qs_certs.completion import SCRIPTS
+
+        _print(SCRIPTS[shell.value].removesuffix("\n"))
         raise typer.Exit
 
 
 @app.callback()
 def _qs_certs(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions that a bug report needs.",
+        ),
     ] = False,
+    completion: Annotated[
+        Shell | None,
+        typer.Option(
+            "--completion",
+            metavar="SHELL",
+            callback=_completion,
+            is_eager=True,
+            help="Print what makes bash, zsh, fish or powershell complete words.",
+        ),
+    ] = None,
 ) -> None:
     pass
 
@@ -187,7 +241,13 @@ def check(
         int | None, typer.Option("--port", "-p", metavar="PORT", help="Its port.")
     ] = None,
     service: Annotated[
-        str | None, typer.Option("--service", metavar="NAME", help="A service of the service file.")
+        str | None,
+        typer.Option(
+            "--service",
+            metavar="NAME",
+            help="A service of the service file.",
+            autocompletion=_offer("services"),
+        ),
     ] = None,
     all_servers: Annotated[
         bool,
@@ -201,6 +261,7 @@ def check(
             "--sslmode",
             metavar="MODE",
             help="The goal; passes where such a connection would succeed.",
+            autocompletion=_offer("sslmodes"),
         ),
     ] = "verify-full",
     target: TargetOption = None,
@@ -382,7 +443,11 @@ def roots(
 def clients(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Clients or drivers; all without."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Clients or drivers; all without.",
+            autocompletion=_offer("clients"),
+        ),
     ] = None,
     json: Json = False,
     json_schema: JsonSchema = False,
@@ -399,7 +464,9 @@ def explain(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CODE-OR-MESSAGE", help="As pasted; - or nothing reads standard input."
+            metavar="CODE-OR-MESSAGE",
+            help="As pasted; - or nothing reads standard input.",
+            autocompletion=_offer("codes"),
         ),
     ] = None,
     json: Json = False,
@@ -514,6 +581,10 @@ _Abort: type[Exception] = typer.Abort
 def main() -> NoReturn:
     """The entry point.  Every way out of the program leads through here."""
     arguments = sys.argv[1:]
+    if "_QS_CERTS_COMPLETE" in os.environ:  # a shell asks what to offer
+        from qs_certs.completion import know_shells
+
+        know_shells()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the encoding has no letters for
             stream.reconfigure(errors="backslashreplace")
