@@ -34,7 +34,6 @@ app = typer.Typer(
 )
 
 
-
 def _offer(kind: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
     """What Tab offers; nothing is loaded for it until then."""
 

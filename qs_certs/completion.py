@@ -64,7 +64,7 @@ Register-ArgumentCompleter -Native -CommandName qs-certs -ScriptBlock {
                 $word, $word, 'ParameterValue', $meaning)
         }
     } finally {
-        Remove-Item Env:_QS_CERTS_COMPLETE, Env:_TYPER_COMPLETE_ARGS
+        Remove-Item 'Env:_QS_CERTS_COMPLETE', 'Env:_TYPER_COMPLETE_ARGS'
         Remove-Item Env:_TYPER_COMPLETE_WORD_TO_COMPLETE -ErrorAction Ignore
     }
 }
@@ -91,7 +91,9 @@ def offered(kind: str, given: Mapping[str, Any], begin: str) -> list[Word]:
         words = list(_KINDS[kind](given))
     except (QsCertsError, OSError):
         return []
-    typed = {str(each) for value in given.values() if isinstance(value, list) for each in value}
+    typed = {
+        str(each) for value in given.values() if isinstance(value, list | tuple) for each in value
+    }
     return [
         (word, meaning)
         for word, meaning in words
@@ -99,7 +101,7 @@ def offered(kind: str, given: Mapping[str, Any], begin: str) -> list[Word]:
     ]
 
 
-def _roots(given: Mapping[str, Any]) -> Iterable[Word]:
+def _roots(_: Mapping[str, Any]) -> Iterable[Word]:
     from qs_certs import catalogue
 
     for root in catalogue.ROOTS.values():
@@ -119,25 +121,25 @@ def _told(change: Change) -> str:
     return " ".join((f"{change.at:%Y-%m-%d}", change.command, *what))
 
 
-def _services(given: Mapping[str, Any]) -> Iterable[Word]:
+def _services(_: Mapping[str, Any]) -> Iterable[Word]:
     from qs_certs import accounts, servers
 
     return [(name, "") for name in servers.service_names(accounts.surroundings())]
 
 
-def _sslmodes(given: Mapping[str, Any]) -> Iterable[Word]:
+def _sslmodes(_: Mapping[str, Any]) -> Iterable[Word]:
     from qs_certs.libpq.outcomes import SSLMODES
 
     return [(mode, "") for mode in reversed(SSLMODES)]
 
 
-def _clients(given: Mapping[str, Any]) -> Iterable[Word]:
+def _clients(_: Mapping[str, Any]) -> Iterable[Word]:
     from qs_certs.knowledge.clients import CLIENTS
 
     return [(client.slug, client.name) for client in CLIENTS]
 
 
-def _codes(given: Mapping[str, Any]) -> Iterable[Word]:
+def _codes(_: Mapping[str, Any]) -> Iterable[Word]:
     from qs_certs.knowledge.findings import FINDINGS
 
     return [(code, kind.title) for code, kind in FINDINGS.items()]
