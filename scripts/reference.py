@@ -22,8 +22,10 @@ ENVIRONMENT = (
     ("PGSSLROOTCERT", "The root file that `check` judges, unless a connection string names one."),
     (
         "PGHOST, PGPORT, PGSERVICE, PGSSLMODE and the others of libpq",
-        "What a connection string leaves open, as libpq reads it; `PGSERVICEFILE`, `PGSYSCONFDIR` "
-        "and `PGPASSFILE` say where the servers of `--all` and `--impact` are named.",
+        (
+            "What a connection string leaves open, as libpq reads it; `PGSERVICEFILE`, `PGSYSCONFDIR` "
+            "and `PGPASSFILE` say where the servers of `--all` and `--impact` are named."
+        ),
     ),
     ("QS_CERTS_URL", "Where `install` downloads a root from, instead of its publisher."),
     ("QS_CERTS_STORE", "The folder of the rollback store."),
@@ -110,7 +112,6 @@ def _examples(epilog: str) -> tuple[tuple[str, str], ...]:
 def table(heading: str) -> list[list[str]]:
     """The cells of the README's first table under *heading*."""
     section = README.split(f"\n## {heading}\n", 1)[1]
-    rows = re.search(r"(?:^\|.*\|\n)+", section, re.MULTILINE)
-    assert rows is not None
-    lines = rows[0].splitlines()[2:]
+    first = re.findall(r"(?:^\|.*\|\n)+", section, re.MULTILINE)[0]
+    lines = first.splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

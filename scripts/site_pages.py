@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# mkdocs runs this file by its name.
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-import reference
-from reference import CHECKOUT, Command, Parameter
+import reference  # noqa: E402
+from reference import CHECKOUT, Command, Parameter  # noqa: E402
 
-from qs_certs import catalogue, render
-from qs_certs.knowledge import CLIENTS, FINDINGS, MESSAGES, Client, FindingKind
-from qs_certs.knowledge.clients import OnSystem
-from qs_certs.knowledge.messages import GAP, WHOLE
+from qs_certs import catalogue, render  # noqa: E402
+from qs_certs.knowledge import CLIENTS, FINDINGS, MESSAGES, Client, FindingKind  # noqa: E402
+from qs_certs.knowledge.clients import OnSystem  # noqa: E402
+from qs_certs.knowledge.messages import GAP, WHOLE  # noqa: E402
 
 if TYPE_CHECKING:  # not there where only the pages are wanted
     from mkdocs.config.defaults import MkDocsConfig
@@ -51,8 +52,10 @@ def commands() -> str:
     """Every command with its options and examples."""
     parts = [
         "# Commands",
-        "`qs-certs COMMAND --help` prints the same, and `man qs-certs` has it where the man page is "
-        "installed.",
+        (
+            "`qs-certs COMMAND --help` prints the same, and `man qs-certs` has it where the man page is "
+            "installed."
+        ),
         *_options(reference.program()),
     ]
     for command in reference.commands():
@@ -88,8 +91,10 @@ def findings() -> str:
     """Every finding code."""
     parts = [
         "# Finding codes",
-        "What `check` reports carries a code in brackets; so does an error in JSON. "
-        "`qs-certs explain CODE` prints its entry. Codes never change their meaning.",
+        (
+            "What `check` reports carries a code in brackets; so does an error in JSON. "
+            "`qs-certs explain CODE` prints its entry. Codes never change their meaning."
+        ),
     ]
     severities = {"error": "Errors", "warning": "Warnings", "ok": "Good news"}
     for severity, heading in severities.items():
@@ -116,9 +121,11 @@ def exit_codes() -> str:
         [
             "# Exit codes",
             _table(("code", "meaning", "for a script"), rows),
-            "Where several files or servers end differently, the code is the one that must stop a "
-            "script first. `check --format nagios` has those of monitoring plugins instead: 0 OK, "
-            "1 warning, 2 critical, 3 unknown.",
+            (
+                "Where several files or servers end differently, the code is the one that must stop a "
+                "script first. `check --format nagios` has those of monitoring plugins instead: 0 OK, "
+                "1 warning, 2 critical, 3 unknown."
+            ),
         ]
     )
 
@@ -164,8 +171,10 @@ def documents() -> str:
     return _joined(
         [
             "# JSON documents",
-            "Every command takes `--json` and then prints exactly one document, also when it "
-            "fails. All have `schema`, `command`, `exit_code` and `status`, and:",
+            (
+                "Every command takes `--json` and then prints exactly one document, also when it "
+                "fails. All have `schema`, `command`, `exit_code` and `status`, and:"
+            ),
             _table(("command", "keys"), rows),
             "The JSON Schema of each, as `--json-schema` prints it:",
             schemas,
@@ -178,12 +187,14 @@ def clients() -> str:
     """Clients and drivers."""
     parts = [
         "# Clients and drivers",
-        "Whether the root file matters to each, and what does where it does not. "
-        "`qs-certs clients NAME` prints the entry for your system.",
+        (
+            "Whether the root file matters to each, and what does where it does not. "
+            "`qs-certs clients NAME` prints the entry for your system."
+        ),
         _table(
             ("client", "Linux", "macOS", "Windows"),
             (
-                (f"[{_text(each.name)}](#{each.slug})", *map(_reads, _systems(each).values()))
+                (f"[{_text(each.name)}](#{_anchor(each)})", *map(_reads, _systems(each).values()))
                 for each in CLIENTS
             ),
         ),
@@ -203,6 +214,11 @@ def _reads(on: OnSystem) -> str:
     return f"from {on.sslmodes[0]} on" if on.root_file_matters else "ignores it"
 
 
+def _anchor(client: Client) -> str:
+    """Without the dots of versions, which scripts take for something else."""
+    return client.slug.replace(".", "-")
+
+
 def _client(client: Client) -> list[str]:
     lines = [f"Driver: {_text(client.driver)}, {_text(client.versions)}."]
     by_behaviour: dict[OnSystem, list[str]] = {}
@@ -216,7 +232,7 @@ def _client(client: Client) -> list[str]:
     head = ("on", "looks in", "reads the root file in", "set")
     more = (f"Verified: {client.verified_when}", *client.notes, f"Known from: {client.evidence}")
     return [
-        f"## {_text(client.name)} {{ #{client.slug} }}",
+        f"## {_text(client.name)} {{ #{_anchor(client)} }}",
         *lines,
         _table(head, rows),
         _list(map(_text, more)),
@@ -306,8 +322,7 @@ def on_config(config: MkDocsConfig) -> None:
     """Put pages that the plan does not name into its last section, so that none is lost."""
     plan = str(config.nav)
     found = sorted(path.name for path in (CHECKOUT / "docs").glob("*.md"))
-    assert config.nav is not None
-    (last,) = config.nav[-1].values()
+    (last,) = (config.nav or [{"": []}])[-1].values()
     last += [name for name in found if f"'{name}'" not in plan] + ["changelog.md"]
 
 
