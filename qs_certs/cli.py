@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -528,7 +528,7 @@ def _finish(
         _print(line)
         raise typer.Exit(code)
     else:
-        for line in render.talk(result):
+        for line in render.talk(result, _width(sys.stderr)):
             _talk(line)
         if text := render.as_text(result, _style()):
             _print(text)
@@ -568,8 +568,20 @@ def _style() -> Style:
     try:
         "✓✗└─".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
-        return Style(colour=colour, unicode=False)
-    return Style(colour=colour, unicode=True)
+        return Style(colour=colour, unicode=False, width=_width(sys.stdout))
+    return Style(colour=colour, unicode=True, width=_width(sys.stdout))
+
+
+def _width(stream: TextIO | None) -> int | None:
+    """The columns of a terminal that is wide enough to fold text for; None where there is none."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns if stream is not None else 0
+    except (OSError, ValueError):  # not a terminal, no file at all, closed
+        return None
+    return columns if columns >= _NARROWEST else None
+
+
+_NARROWEST = 30
 
 
 # typer carries its own copy of click from 0.26 on, so its classes are reached through typer.

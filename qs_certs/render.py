@@ -52,6 +52,8 @@ class Style:
 
     colour: bool = False
     unicode: bool = False
+    width: int | None = None
+    """Columns of a terminal; elsewhere a message is one line, however long."""
 
     def mark(self, severity: str) -> str:
         plain, fancy, colour = {
@@ -82,6 +84,15 @@ def _visible(character: str) -> str:
         code = ord(character)
         return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
     return character
+
+
+def folded(text: str, width: int | None, indent: str = "") -> list[str]:
+    """*text* in lines of *width* columns, broken between words only; whole where that is None."""
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def time(moment: datetime) -> str:
@@ -265,8 +276,23 @@ def as_text(result: Result, style: Style) -> str:
     return "\n".join(lines)
 
 
-def talk(result: Result) -> tuple[str, ...]:
-    """What goes to standard error beside the answer: warnings, errors and hints."""
+def talk(result: Result, width: int | None = None) -> tuple[str, ...]:
+    """What goes to standard error beside the answer: warnings, errors and hints.
+
+    Hints are not folded to *width*: they hold commands, to be copied in one piece.
+    """
+    lines = _talk_lines(result)
+    return tuple(
+        part
+        for line in lines
+        for part in folded(line, None if line.startswith(_HINT) else width, "  ")
+    )
+
+
+_HINT = "qs-certs: hint: "
+
+
+def _talk_lines(result: Result) -> list[str]:
     lines: list[str] = []
     if isinstance(result, Failure):
         lines += _error_lines(result.error)
@@ -279,15 +305,15 @@ def talk(result: Result) -> tuple[str, ...]:
             if finding.severity == "ok":
                 continue
             lines.append(f"qs-certs: {finding.severity}: {visible(finding.message)}")
-            lines += [f"qs-certs: hint: {visible(fix)}" for fix in finding.fix]
-    return tuple(lines)
+            lines += [f"{_HINT}{visible(fix)}" for fix in finding.fix]
+    return lines
 
 
 def _error_lines(error: QsCertsError) -> list[str]:
     why = f": {error.why}" if error.why else ""
     return [
         f"qs-certs: error: {visible(error.message)}{visible(why)}",
-        *(f"qs-certs: hint: {visible(fix)}" for fix in error.fix),
+        *(f"{_HINT}{visible(fix)}" for fix in error.fix),
     ]
 
 
@@ -538,14 +564,22 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
     lines.append("")
     findings = sorted(report.findings, key=lambda each: _ORDER.index(each.severity))
     for finding in findings:
-        lines.append(f"{style.mark(finding.severity)} {visible(finding.message)}  [{finding.code}]")
+        lines += _finding_lines(finding, style)
     fixes = list(dict.fromkeys(fix for each in findings for fix in each.fix))
     if fixes:
         lines += [
             "",
-            *(f"{'next' if i == 0 else 'or':<5}{visible(fix)}" for i, fix in enumerate(fixes)),
+            f"next {style.strong(visible(fixes[0]))}",
+            *(f"or   {visible(fix)}" for fix in fixes[1:]),
         ]
     return lines
+
+
+def _finding_lines(finding: Finding, style: Style) -> list[str]:
+    mark = Style(unicode=style.unicode).mark(finding.severity)
+    text = f"{mark} {visible(finding.message)}  [{finding.code}]"
+    first, *rest = folded(text, style.width, " " * (len(mark) + 1))
+    return [first.replace(mark, style.mark(finding.severity), 1), *rest]
 
 
 def _server_lines(server: ServerReport, style: Style) -> list[str]:
@@ -572,7 +606,7 @@ def _server_lines(server: ServerReport, style: Style) -> list[str]:
         header = (
             f"  {'sslmode':<12}{'connection':<13}{'if no plaintext':<17}{'verified':<16}safe from"
         )
-        lines += ["", header, *(_mode_line(mode, server) for mode in server.sslmodes)]
+        lines += ["", header, *(_mode_line(mode, server, style) for mode in server.sslmodes)]
         lines.append("* the mode that this connection has now")
         lines += _message_lines(server)
     if server.conninfo:
@@ -593,7 +627,7 @@ def _message_lines(server: ServerReport) -> list[str]:
     return lines
 
 
-def _mode_line(mode: ModeOutcome, server: ServerReport) -> str:
+def _mode_line(mode: ModeOutcome, server: ServerReport, style: Style) -> str:
     used = "*" if mode.mode == server.effective_sslmode else " "
     verified = (
         "chain and host"
@@ -612,10 +646,11 @@ def _mode_line(mode: ModeOutcome, server: ServerReport) -> str:
         )
         if is_safe
     ]
-    return (
+    line = (
         f"{used} {mode.mode:<12}{mode.outcome:<13}{mode.outcome_if_plaintext_refused:<17}"
         f"{verified:<16}{', '.join(safe) or '-'}"
     )
+    return style.strong(line) if used == "*" else line
 
 
 # --- monitoring ---------------------------------------------------------------------------------

@@ -288,8 +288,9 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A bar ends a cell, also within `code`."""
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
+    """A bar ends a cell, but not within `code`."""
+    parts = text.split("`")
+    return "`".join(part if n % 2 else part.replace("|", "&#124;") for n, part in enumerate(parts))
 
 
 # --- links --------------------------------------------------------------------------------------
