@@ -8,14 +8,16 @@ the tests do; nothing leaves this machine.  A test holds the text in them to wha
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import re
+import secrets
+import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +54,7 @@ THEMES: Mapping[str, Mapping[str, str]] = {
 
 _ADVANCE, _LINE, _MARGIN = 8.0, 18, 18
 """Pixels: the width of a letter, the height of a line, the space around all."""
+_SPACE = "\N{NO-BREAK SPACE}"  # browsers do not agree on how to keep the other one
 
 
 _COMMANDS = (
@@ -135,7 +138,7 @@ def drawing(lines: list[list[Run]], theme: str) -> str:
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{title}">
 <title>{title}</title>
 <rect x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="8" fill="{colours["paper"]}" stroke="{colours["edge"]}"/>
-<g font-family="ui-monospace,'DejaVu Sans Mono','Cascadia Mono',Menlo,Consolas,monospace" font-size="13" fill="{colours["ink"]}" xml:space="preserve">
+<g font-family="ui-monospace,'DejaVu Sans Mono','Cascadia Mono',Menlo,Consolas,monospace" font-size="13" fill="{colours["ink"]}">
 {body}
 </g>
 </svg>
@@ -152,7 +155,7 @@ def _drawn(lines: list[list[Run]], colours: Mapping[str, str]) -> Iterator[str]:
             look += ' font-weight="bold"' if run.bold else ""
             x, length = _MARGIN + column * _ADVANCE, len(run.text) * _ADVANCE
             spans.append(
-                f'<tspan x="{x:g}" textLength="{length:g}"{look}>{escape(run.text, quote=False)}</tspan>'
+                f'<tspan x="{x:g}" textLength="{length:g}"{look}>{escape(run.text, quote=False).replace(" ", _SPACE)}</tspan>'
             )
             column += len(run.text)
         yield f'<text y="{y}">{"".join(spans)}</text>'
@@ -164,27 +167,41 @@ def written(svg: str) -> str:
 
     root = ElementTree.fromstring(svg)  # noqa: S314 - made here
     lines = root.iter("{http://www.w3.org/2000/svg}text")
-    return "\n".join("".join(line.itertext()) for line in lines)
+    return "\n".join("".join(line.itertext()) for line in lines).replace(_SPACE, " ")
 
 
-def session(folder: Path) -> list[list[Run]]:
-    """A user's first minutes, in a home below *folder*: check, install, check a server."""
+@contextlib.contextmanager
+def home_of_ana() -> Iterator[Path]:
+    """A folder whose name is as long as the one that the picture shows, since lines are folded."""
+    while True:
+        folder = Path("/tmp", secrets.token_hex(2))  # noqa: S108 - made here, for us alone
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            break
+    assert len(str(folder)) == len(ANA)  # noqa: S101
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def session(home: Path) -> list[list[Run]]:
+    """A user's first minutes, in *home*: check, install, check a server."""
     from tests.pki import Authority
     from tests.postgres import Postgres, Settings
 
     root = Authority.root("Example Root CA")
     issuing = root.intermediate("Example Issuing CA")
     leaf = issuing.leaf(dns=["db.example.com"], common_name="db.example.com")
-    home = folder / "ana"
-    home.mkdir()
     (home / "ca.pem").write_bytes(root.certificate.pem)
-    program = folder / "qs-certs"
+    program = home / "bin" / "qs-certs"
+    program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\n{_PROGRAM}")
     program.chmod(0o755)
     with Postgres.start() as server:
         server.configure(Settings(chain=issuing.chain(leaf), key=leaf.key_pem))
         environment = {
-            "PATH": f"{folder}:{os.defpath}",
+            "PATH": f"{program.parent}:{os.defpath}",
             "HOME": str(home),
             "LC_ALL": "C.UTF-8",
             "PYTHONPATH": str(CHECKOUT),
@@ -206,8 +223,8 @@ def session(folder: Path) -> list[list[Run]]:
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        lines = session(Path(folder))
+    with home_of_ana() as home:
+        lines = session(home)
     for theme in THEMES:
         path = CHECKOUT / "docs" / f"picture-{theme}.svg"
         path.write_text(drawing(lines, theme), encoding="utf-8", newline="\n")
