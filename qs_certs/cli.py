@@ -135,7 +135,7 @@ def _qs_certs(
 
 
 @app.command(
-    epilog="Example: qs-certs install    Another CA: qs-certs install --from ca.pem --sha256 AB:CD:..."
+    epilog="\b\nExample: qs-certs install\nAnother CA: qs-certs install --from ca.pem --sha256 AB:CD:..."
 )
 def install(
     roots: Roots = None,
@@ -222,8 +222,8 @@ class Format(str, Enum):
 
 
 @app.command(
-    epilog="Example: qs-certs check ORG.platform-query.adobe.io:80    "
-    "Or paste what the product shows: qs-certs check - "
+    epilog="\b\nExample: qs-certs check ORG.platform-query.adobe.io:80\n"
+    "Or paste what the product shows: qs-certs check -"
 )
 def check(
     conninfo: Annotated[
@@ -321,7 +321,7 @@ def remove(
     )
 
 
-@app.command(epilog="Example: qs-certs rollback    Further back: qs-certs rollback 3")
+@app.command(epilog="\b\nExample: qs-certs rollback\nFurther back: qs-certs rollback 3")
 def rollback(
     change: Change = None,
     target: TargetOption = None,
@@ -354,7 +354,7 @@ _NEWEST = 50
 """How many changes `history` shows to a person who names no limit."""
 
 
-@app.command(epilog="Example: qs-certs history    One change as a diff: qs-certs history 3")
+@app.command(epilog="\b\nExample: qs-certs history\nOne change as a diff: qs-certs history 3")
 def history(
     change: Change = None,
     target: TargetOption = None,
@@ -421,7 +421,7 @@ def list_(
     _finish("list", lambda: api.listing(target=target, dedicated=dedicated), json=json)
 
 
-@app.command(epilog="Example: qs-certs roots    For an image: qs-certs roots --pem > root.crt")
+@app.command(epilog="\b\nExample: qs-certs roots\nFor an image: qs-certs roots --pem > root.crt")
 def roots(
     roots: Roots = None,
     pem: Annotated[

@@ -64,6 +64,11 @@ class Style:
         text = fancy if self.unicode else plain
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colour else text
 
+    def changed(self, line: str) -> str:
+        """A line of a diff: green where it comes, red where it goes."""
+        code = {"+": "32", "-": "31"}.get(line[:1])
+        return f"\x1b[{code}m{line}\x1b[0m" if self.colour and code else line
+
     def strong(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m" if self.colour else text
 
@@ -262,7 +267,7 @@ def as_text(result: Result, style: Style) -> str:
         case CheckReport():
             lines = _check_lines(result, style)
         case HistoryReport():
-            lines = _history_lines(result)
+            lines = _history_lines(result, style)
         case ListReport():
             lines = _list_lines(result)
         case RootsReport():
@@ -317,6 +322,13 @@ def _error_lines(error: QsCertsError) -> list[str]:
     ]
 
 
+def _marked(severity: str, text: str, style: Style) -> list[str]:
+    """*text* behind its mark; where it is folded, the lines stand below one another."""
+    mark = Style(unicode=style.unicode).mark(severity)
+    first, *rest = folded(f"{mark} {text}", style.width, " " * (len(mark) + 1))
+    return [first.replace(mark, style.mark(severity), 1), *rest]
+
+
 _SOURCES = {
     "download": "downloaded, fingerprint verified",
     "embedded": "the copy that comes with qs-certs",
@@ -328,11 +340,9 @@ def _change_lines(report: ChangeReport, style: Style) -> list[str]:
     lines: list[str] = []
     for target in report.targets:
         lines += _target_lines(report.command, target, style)
-    lines += [
-        f"{style.mark('ok')} {visible(finding.message)}"
-        for finding in report.findings
-        if finding.severity == "ok"
-    ]
+    for finding in report.findings:
+        if finding.severity == "ok":
+            lines += _marked("ok", visible(finding.message), style)
     if report.impact is not None:
         lines += _impact_lines(report.impact, style)
     return lines
@@ -342,13 +352,13 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     path = visible(target.path)
     whose = f" (user {visible(target.user)})" if target.user else ""
     if target.status == "failed":
-        drift = _diff_lines(target.diff)
-        return [f"{style.mark('error')} {path}{whose}: not changed", *drift]
+        drift = _diff_lines(target.diff, style)
+        return [*_marked("error", f"{path}{whose}: not changed", style), *drift]
     if target.status == "unchanged":
         why = (
             f": {', '.join(target.present)} is there, and the file loads" if target.present else ""
         )
-        return [f"{style.mark('ok')} {path}{whose}: nothing to do{visible(why)}"]
+        return _marked("ok", f"{path}{whose}: nothing to do{visible(why)}", style)
     what = [
         *(f"added {visible(name)}" for name in target.added),
         *(f"removed {visible(name)}" for name in target.removed),
@@ -356,10 +366,10 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     ] or ["brought back its earlier content"]
     if target.status == "would-change":
         return [
-            f"{style.mark('warning')} {path}{whose} would change: {'; '.join(what)}",
-            *_diff_lines(target.diff),
+            *_marked("warning", f"{path}{whose} would change: {'; '.join(what)}", style),
+            *_diff_lines(target.diff, style),
         ]
-    lines = [f"{style.mark('ok')} {path}{whose}: {'; '.join(what)}"]
+    lines = _marked("ok", f"{path}{whose}: {'; '.join(what)}", style)
     if target.source is not None:
         lines.append(f"  source  {_SOURCES[target.source]}")
     if target.undo is not None:
@@ -368,8 +378,8 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     return lines
 
 
-def _diff_lines(diff: str) -> list[str]:
-    return [visible(line) for line in diff.splitlines()]
+def _diff_lines(diff: str, style: Style) -> list[str]:
+    return [style.changed(visible(line)) for line in diff.splitlines()]
 
 
 def _impact_lines(impact: Iterable[Impact], style: Style) -> list[str]:
@@ -395,9 +405,9 @@ def _outcome(outcome: str | None, verified: bool) -> str:
     return "encrypted and verified" if outcome == "encrypted" and verified else outcome
 
 
-def _history_lines(report: HistoryReport) -> list[str]:
+def _history_lines(report: HistoryReport, style: Style) -> list[str]:
     if report.diff is not None:
-        return _diff_lines(report.diff) or ["(no difference)"]
+        return _diff_lines(report.diff, style) or ["(no difference)"]
     if report.status != "ok":
         return _upkeep_lines(report)
     if not report.changes:
@@ -513,14 +523,7 @@ def _clients_lines(report: ClientsReport) -> list[str]:
         lines.append(f"on {report.system}; more: qs-certs clients NAME")
         width = max((len(each.slug) for each in report.clients), default=0)
         for each in report.clients:
-            modes = ", ".join(each.sslmodes)
-            matters = f"reads the root file in {modes}" if each.root_file_matters else "ignores it"
-            lines += textwrap.wrap(
-                f"{each.slug:<{width}}  {matters}",
-                100,
-                subsequent_indent=" " * (width + 2),
-                break_on_hyphens=False,
-            )
+            lines.append(f"{each.slug:<{width}}  {_matters(each.sslmodes)}")
         return lines
     for each in report.clients:
         lines += ["", f"{each.name} ({each.driver}, {each.versions})"]
@@ -538,6 +541,16 @@ def _clients_lines(report: ClientsReport) -> list[str]:
     return lines[1:]
 
 
+def _matters(modes: Sequence[str]) -> str:
+    from qs_certs.libpq.outcomes import SSLMODES
+
+    if not modes:
+        return "ignores it"
+    if len(modes) > 1 and tuple(modes) == SSLMODES[-len(modes) :]:
+        return f"reads the root file in {modes[0]} and stricter modes"
+    return f"reads the root file in {', '.join(modes)}"
+
+
 # --- check --------------------------------------------------------------------------------------
 
 
@@ -553,8 +566,9 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
     elif file.exists:
         state = _certificates(file.certificates) if file.loads else "does not load"
     lines = [f"root file  {path}  ({state}; chosen by {file.decided_by})"]
+    width = max((len(root.name) for root in report.roots), default=0)
     lines += [
-        f"root       {root.name}  "
+        f"root       {root.name:<{width}}  "
         + ("present" if root.present else "absent")
         + f", valid to {_day(root.not_after)}"
         for root in report.roots
@@ -576,10 +590,7 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
 
 
 def _finding_lines(finding: Finding, style: Style) -> list[str]:
-    mark = Style(unicode=style.unicode).mark(finding.severity)
-    text = f"{mark} {visible(finding.message)}  [{finding.code}]"
-    first, *rest = folded(text, style.width, " " * (len(mark) + 1))
-    return [first.replace(mark, style.mark(finding.severity), 1), *rest]
+    return _marked(finding.severity, f"{visible(finding.message)}  [{finding.code}]", style)
 
 
 def _server_lines(server: ServerReport, style: Style) -> list[str]:

@@ -104,9 +104,8 @@ def _parameter(parameter: Any) -> Parameter:
 
 
 def _examples(epilog: str) -> tuple[tuple[str, str], ...]:
-    """`Example: qs-certs check    Further back: qs-certs ...`."""
-    parts = re.findall(r"([A-Z][^:]*): (qs-certs.*?)(?=$|\s{3,})", epilog.strip())
-    return tuple((label, line.strip()) for label, line in parts)
+    """One a line: `Further back: qs-certs rollback 3`."""
+    return tuple(re.findall(r"^(.+?): (qs-certs .+)$", epilog, re.MULTILINE))
 
 
 def table(heading: str) -> list[list[str]]:
