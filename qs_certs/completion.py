@@ -82,7 +82,7 @@ def know_shells() -> None:
 
     classes.completion_init()
     # Our words are plain.  typer would load rich to take its markup out of them: `[ID]`, say.
-    classes._sanitize_help_text = str
+    classes._sanitize_help_text = lambda text: text
 
 
 def offered(kind: str, given: Mapping[str, Any], begin: str) -> list[Word]:

@@ -9,20 +9,24 @@ the tests do; nothing leaves this machine.  A test holds the text in them to wha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
 import secrets
 import shutil
 import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+
+if sys.platform == "win32":
+    raise SystemExit("this needs a terminal as Linux and macOS have it")
+
+import fcntl
+import pty
+import termios
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 WIDTH = 80

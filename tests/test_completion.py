@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -232,10 +233,10 @@ def test_offering_writes_nothing(program: Program) -> None:
 
 def test_every_argument_and_option_that_we_know_words_for_offers_them() -> None:
     """Those without are files, numbers and texts; a new one is decided upon here."""
-    group = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(cli.app)
     without = {
         parameter.opts[0]
-        for command in group.commands.values()  # type: ignore[attr-defined]
+        for command in group.commands.values()
         for parameter in command.params
         if not parameter._custom_shell_complete and not getattr(parameter, "is_flag", False)
     }

@@ -90,7 +90,11 @@ def declared(name: str) -> list[Requirement]:
     lists = {
         "runtime": PYPROJECT["project"]["dependencies"],
         "build": groups["build"],
-        "dev": [d for d in groups["dev"] if isinstance(d, str)] + groups["build"],
+        "dev": [
+            *(each for each in groups["dev"] if isinstance(each, str)),
+            *groups["build"],
+            *groups["docs"],
+        ],
     }
     return [Requirement(text) for text in lists[name]]
 
