@@ -7,6 +7,7 @@ offer.  So a line that ends in Tab and Enter tells what Tab has made of it.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import platform
 import re
@@ -27,6 +28,7 @@ import typer
 import qs_certs
 from qs_certs import catalogue, cli, completion, versions
 from qs_certs.knowledge.findings import FINDINGS
+from qs_certs.libpq.outcomes import SSLMODES
 from tests.program import SOURCE, Program, snapshot
 
 if sys.platform == "win32":
@@ -274,13 +276,50 @@ def test_an_ordinary_run_loads_nothing_for_completion(program: Program) -> None:
     assert not tab & {"rich", "requests", "cryptography", "ssl", "qs_certs.api"}
 
 
-def test_the_script_for_powershell_is_powershell() -> None:
-    parsing = pytest.importorskip("tree_sitter", reason="needs tree-sitter")
-    grammar = pytest.importorskip("tree_sitter_powershell", reason="needs tree-sitter-powershell")
+def readable(script: str) -> bool:
+    """Whether *script* is PowerShell: parsed where a parser is here; its brackets close at least."""
+    opened = []
+    for letter in re.sub(r"'[^']*'|\"[^\"]*\"", "", script):
+        if letter in "({[":
+            opened.append(")}]"["({[".index(letter)])
+        elif letter in ")}]" and (not opened or opened.pop() != letter):
+            return False
+    if importlib.util.find_spec("tree_sitter_powershell") is None:
+        return not opened
+    parsing = importlib.import_module("tree_sitter")
+    grammar = importlib.import_module("tree_sitter_powershell")
     parser = parsing.Parser(parsing.Language(grammar.language()))
-    script = completion.SCRIPTS["powershell"].encode()
-    assert not parser.parse(script).root_node.has_error
-    assert parser.parse(script.replace(b"} finally {", b"} finally")).root_node.has_error
+    return not opened and not parser.parse(script.encode()).root_node.has_error
+
+
+def test_the_script_for_powershell_is_powershell() -> None:
+    script = completion.SCRIPTS["powershell"]
+    assert readable(script)
+    assert not readable(script.replace("} finally {", "} finally"))
+    used = set(re.findall(r"\b(_\w+_COMPLETE\w*|_TYPER_\w+)", script))
+    assert used == {
+        "_QS_CERTS_COMPLETE",
+        "_TYPER_COMPLETE_ARGS",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "words"),
+    [("qs-certs roll", "roll", ["rollback"]), ("qs-certs check --sslmode ", "", list(SSLMODES)[::-1])],
+    ids=str,
+)  # fmt: skip
+def test_what_powershell_asks_is_answered(
+    program: Program, line: str, word: str, words: list[str]
+) -> None:
+    asked = {
+        "_QS_CERTS_COMPLETE": "complete_powershell",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": word,
+    }
+    done = Program(program.home, asked)()
+    assert [each.split(":::")[0] for each in done.out.splitlines()] == words
+    assert all(":::" in each for each in done.out.splitlines())
 
 
 def test_the_scripts_of_the_bourne_family_have_nothing_that_shellcheck_minds(
