@@ -1,22 +1,39 @@
-"""Whose file: this user's or that of the one behind sudo, and work done with their rights.
+"""Whose file: this user's, that of the one behind sudo, or another's; and work done with their rights.
 
-With QS_CERTS_STORE unset the rollback store lies in the home of the user whose target it is.
+Which accounts `--user` and `--all-users` mean is the business of `userlist`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pickle
+import signal
+import stat
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from types import FrameType
+from typing import Generic, NoReturn, TypeVar
 
-from qs_certs.errors import CouldNotWrite, QsCertsError, WrongUsage
+from qs_certs.errors import (
+    Bug,
+    CouldNotWrite,
+    Interrupted,
+    QsCertsError,
+    TargetRefused,
+    WrongUsage,
+)
 from qs_certs.libpq.locations import Surroundings
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+
+Progress = Callable[[int, int], None]
+"""Told how many accounts are done, of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,13 @@ class Account:
     uid: int
     gid: int
     home: str
+    shell: str = ""
+    chosen: bool = False
+    """An administrator chose it with --user or --all-users: its home is looked at before use."""
+    roaming: str | None = None
+    """Windows: the user's roaming AppData folder."""
+    local: str | None = None
+    """Windows: the user's local AppData folder."""
 
 
 def password_database_home() -> str | None:
@@ -63,7 +87,8 @@ def surroundings(env: Mapping[str, str] | None = None) -> Surroundings:
 def surroundings_of(account: Account) -> Surroundings:
     """Where libpq would look when *account* runs it: from the user database, not from our
     environment."""
-    return Surroundings(sys.platform, {"HOME": account.home}, account.home)
+    variable = "USERPROFILE" if sys.platform == "win32" else "HOME"
+    return Surroundings(sys.platform, {variable: account.home}, account.home, account.roaming)
 
 
 def behind_sudo() -> Account | None:
@@ -86,12 +111,20 @@ def behind_sudo() -> Account | None:
 
 
 def store_folder() -> Path:
-    """`$QS_CERTS_STORE`, otherwise platformdirs' user data folder for qs-certs."""
+    """`$QS_CERTS_STORE`, otherwise platformdirs' user data folder for qs-certs.
+
+    It is that of the user whose work is being done: `run_as` sees to it.
+    """
+    if _profile is not None and _profile.local is not None:
+        return Path(_profile.local, "qs-certs")
     if named := os.environ.get("QS_CERTS_STORE"):
         return Path(named)
     import platformdirs
 
     return platformdirs.user_data_path("qs-certs", appauthor=False)
+
+
+# --- with another user's rights -----------------------------------------------------------------
 
 
 def run_as(account: Account | None, work: Callable[[], T]) -> T:
@@ -101,27 +134,89 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
     process drops every right of root for good before it touches anything, so no link in that
     home can make root write elsewhere.  It is forked, not executed, because the account may not
     be able to enter the folder that our interpreter lives in; for the same reason everything
-    that *work* needs must be imported before.
+    that *work* needs must be imported before.  The child is always waited for: Ctrl-C reaches it
+    from the terminal, and this process when the child has ended.
+
+    Raises TargetRefused where the home of an account that was chosen is not to be trusted, and Bug
+    for an exception in the child that nobody foresaw.
     """
     if account is None:
         return work()
     if sys.platform == "win32":
-        raise WrongUsage("another user's file cannot be changed from here on Windows")
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:  # pragma: no cover - coverage does not follow the fork
-        os.close(reading)
-        _work_in_child(account, work, writing)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
+        return _in_profile(account, work)
+    with interrupts_held():
+        answer = _answer_of_child(account, work)
     if not answer:
         raise CouldNotWrite(f"the work for user {account.name} ended without an answer")
     outcome: _Returned[T] | _Raised = pickle.loads(answer)  # noqa: S301 - written by our own child
     if isinstance(outcome, _Raised):
         raise outcome.error()
     return outcome.value
+
+
+def in_turn(
+    items: Sequence[Item],
+    work: Callable[[Item], T],
+    stopped: Callable[[Item], T] | None = None,
+    progress: Progress | None = None,
+) -> list[T]:
+    """What *work* makes of each item.  After Ctrl-C the one at work ends, and the others are
+    *stopped*: what was done stays known.  Where that is None, KeyboardInterrupt is raised."""
+    results: list[T] = []
+    gc.freeze()  # a collection in a child would copy every page that it looks at
+    try:
+        with interrupts_held() as interrupted:
+            for number, item in enumerate(items):
+                if interrupted():
+                    if stopped is not None:
+                        results += map(stopped, items[number:])
+                    break
+                results.append(work(item))
+                if progress is not None:
+                    progress(len(results), len(items))
+            if interrupted() and stopped is not None:  # taken: the results tell of it
+                _take_interrupt()
+    finally:
+        gc.unfreeze()
+    return results
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[Callable[[], bool]]:
+    """Hold back Ctrl-C; what is yielded says whether there was one.  Windows cannot: never."""
+    if sys.platform == "win32":
+        yield lambda: False
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield lambda: signal.SIGINT in signal.sigpending()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _take_interrupt() -> None:
+    if sys.platform != "win32":
+        signal.sigwait({signal.SIGINT})
+
+
+def _answer_of_child(account: Account, work: Callable[[], object]) -> bytes:
+    """Fork, and wait for the child's pickled outcome and its end."""
+    if sys.platform == "win32":
+        raise AssertionError("unreachable")
+    # Asked before the fork: a thread that still waits for a name server holds locks of the same
+    # library, and nobody would release them in the child.
+    groups = os.getgrouplist(account.name, account.gid)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - coverage does not follow the fork
+        os.close(reading)
+        _work_in_child(account, groups, work, writing)
+    try:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            return pipe.read()
+    finally:
+        os.waitpid(child, 0)
 
 
 @dataclass(frozen=True)
@@ -146,33 +241,61 @@ class _Raised:
         return raised
 
 
-def _work_in_child(account: Account, work: Callable[[], object], pipe: int) -> None:
-    """Become *account*, do the work, send the outcome, end.  Never returns."""
+def _work_in_child(
+    account: Account, groups: list[int], work: Callable[[], object], pipe: int
+) -> NoReturn:
+    """Become *account*, do the work, send the outcome, end."""
     outcome: _Returned[object] | _Raised
-    status = 0
+    answer = b""
     try:
-        _become(account)
-        outcome = _Returned(work())
-    except QsCertsError as error:
-        outcome = _Raised(type(error), error.message, error.why, error.fix, vars(error))
+        try:
+            _become(account, groups)
+            if account.chosen:
+                refuse_odd_home(account)
+            outcome = _Returned(work())
+        except QsCertsError as error:
+            outcome = _Raised(type(error), error.message, error.why, error.fix, vars(error))
+        except KeyboardInterrupt:
+            outcome = _raised(interrupted(account))
+        answer = pickle.dumps(outcome)
     except BaseException as error:  # noqa: BLE001 - the parent reports it
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
-        why = f"{type(error).__name__} in {where}"
-        outcome = _Raised(CouldNotWrite, f"the work for user {account.name} failed", why, (), {})
-        status = 1
-    with os.fdopen(pipe, "wb") as out:
-        out.write(pickle.dumps(outcome))
-    os._exit(status)
+        answer = pickle.dumps(_raised(_bug(account, error)))
+    finally:
+        # Whatever happens, no frame of the parent's may go on in the child.
+        with contextlib.suppress(OSError), os.fdopen(pipe, "wb") as out:
+            out.write(answer)
+        os._exit(0)
 
 
-def _become(account: Account) -> None:
+def _raised(error: QsCertsError) -> _Raised:
+    return _Raised(type(error), error.message, error.why, error.fix, {})
+
+
+def _bug(account: Account, error: BaseException) -> Bug:
+    """Where it happened, without any value: what a message or a variable holds may be secret."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
+    return Bug(
+        f"a bug: the work for user {account.name} failed",
+        why=f"{type(error).__name__} in {where}",
+        fix=("please report this with these lines",),
+    )
+
+
+def interrupted(account: Account) -> Interrupted:
+    """What is said about an account whose work Ctrl-C ended, or kept from beginning."""
+    return Interrupted(f"interrupted; the file of user {account.name} is whole, old or new")
+
+
+def _become(account: Account, groups: list[int]) -> None:
     """Drop every right of root for good, and prove it."""
     if sys.platform == "win32":
         raise AssertionError("unreachable")
-    os.setgroups(os.getgrouplist(account.name, account.gid))
+    signal.signal(signal.SIGINT, _interrupt_once)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.setgroups(groups)
     os.setgid(account.gid)
     os.setuid(account.uid)
     if account.uid != 0:
@@ -184,8 +307,113 @@ def _become(account: Account) -> None:
             raise CouldNotWrite(f"could not drop root's rights for user {account.name}")
     os.umask(0o022)
     os.chdir("/")
-    kept = {
-        name: os.environ[name] for name in ("PATH", "LANG", "QS_CERTS_STORE") if name in os.environ
-    }
+    # One store cannot serve several users: each has it at home.
+    names = ("PATH", "LANG") if account.chosen else ("PATH", "LANG", "QS_CERTS_STORE")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     os.environ.clear()
     os.environ.update(kept, HOME=account.home, USER=account.name, LOGNAME=account.name)
+    tempfile.tempdir = None  # root's own may be closed to others, as pam_tmpdir makes it
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    """A second Ctrl-C must not end the tidying up after the first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def refuse_odd_home(account: Account) -> None:
+    """Raise TargetRefused where somebody else decides what is in the home of *account*.
+
+    As sshd's StrictModes: the home, and the folder of the root file where there is one, belong to
+    the user and can be changed by nobody else.
+    """
+    home = account.home
+    if not os.path.isabs(home):
+        raise TargetRefused(f"user {account.name} has no home folder")
+    try:
+        status = os.stat(home)
+    except OSError as error:
+        raise TargetRefused(
+            f"the home {home} of user {account.name} cannot be used",
+            why=error.strerror,
+            fix=(f"ls -ld {home}",),
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise TargetRefused(f"the home {home} of user {account.name} is no folder")
+    _refuse_others(home, status, account)
+    folder = surroundings_of(account).folder or home
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return  # there is none yet, or what stands there is met by the work itself
+    _refuse_others(folder, status, account)
+
+
+def _refuse_others(folder: str, status: os.stat_result, account: Account) -> None:
+    if status.st_uid != account.uid:
+        raise TargetRefused(
+            f"{folder} does not belong to user {account.name}",
+            why=f"its owner has the user id {status.st_uid}",
+            fix=(f"ls -ld {folder}",),
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise TargetRefused(
+            f"{folder} of user {account.name} can be changed by others",
+            why=f"its mode is {stat.S_IMODE(status.st_mode):04o}",
+            fix=(f"chmod go-w {folder}",),
+        )
+
+
+# --- Windows, which has no fork and no setuid ---------------------------------------------------
+
+_profile: Account | None = None
+"""The account whose work this process does just now, with its own rights."""
+
+
+def _in_profile(account: Account, work: Callable[[], T]) -> T:
+    """Do *work* in the profile of *account*.  Raises TargetRefused where a link or a junction in
+    it could lead an administrator's hand elsewhere (CWE-1386)."""
+    global _profile  # noqa: PLW0603
+    for folder in (account.roaming, account.local):
+        if folder is not None:
+            refuse_reparse_points(account, folder)
+    _profile = account
+    try:
+        return work()
+    finally:
+        _profile = None
+
+
+REPARSE_POINT = 0x0400
+"""winnt.h FILE_ATTRIBUTE_REPARSE_POINT: symbolic links, junctions, and what a driver adds."""
+
+
+def refuse_reparse_points(
+    account: Account, folder: str, look: Callable[[str], os.stat_result] = os.lstat
+) -> None:
+    """Raise TargetRefused where anything from below the profile down to our own files in *folder*
+    is a reparse point."""
+    ours = [
+        os.path.join(folder, *parts)
+        for parts in (
+            ("postgresql", "root.crt"),
+            ("postgresql", "qs-root.crt"),
+            ("qs-certs", "blobs"),
+            ("qs-certs", "journal.jsonl"),
+            ("qs-certs", "lock"),
+        )
+    ]
+    seen: set[str] = set()
+    for path in ours:
+        while path not in seen and path != os.path.dirname(path):
+            if os.path.normcase(path) == os.path.normcase(account.home):
+                break
+            seen.add(path)
+            with contextlib.suppress(FileNotFoundError):
+                if getattr(look(path), "st_file_attributes", 0) & REPARSE_POINT:
+                    raise TargetRefused(
+                        f"{path} of user {account.name} is a link or a junction",
+                        why="an administrator does not follow what a user may have laid",
+                        fix=("run qs-certs as that user",),
+                    )
+            path = os.path.dirname(path)  # noqa: PLW2901

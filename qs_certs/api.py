@@ -12,13 +12,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
-from qs_certs import accounts, catalogue, changes, reading, upkeep
+from qs_certs import accounts, catalogue, changes, reading, rootfile, upkeep
+from qs_certs.accounts import Progress
 from qs_certs.changes import Target, Wanted
-from qs_certs.errors import WrongUsage
+from qs_certs.errors import Interrupted, QsCertsError, WrongUsage
 from qs_certs.libpq.locations import DEDICATED_FILE
 from qs_certs.results import (
+    AccountReport,
+    AccountsReport,
     ChangeReport,
+    Failure,
     Finding,
     HistoryReport,
     Impact,
@@ -67,10 +72,65 @@ def target_of(named: str | os.PathLike[str] | None, *, dedicated: bool = False) 
     return Target(path, account)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """The files that a command works on, and how they were chosen."""
+
+    targets: tuple[Target, ...]
+    findings: tuple[Finding, ...]
+    """What should be known about the choice."""
+    options: str = ""
+    """The options that choose the same once more, with a blank before each."""
+    named: bool = False
+    """The file itself was named."""
+    accounts: bool = False
+    """Accounts were chosen."""
+
+
+def choose(
+    target: str | os.PathLike[str] | None,
+    *,
+    dedicated: bool = False,
+    users: Sequence[str] = (),
+    all_users: bool = False,
+) -> Choice:
+    """The files to work on: those of the chosen accounts, otherwise that of `target_of`.
+
+    Raises WrongUsage: see `target_of` and `userlist.chosen`.
+    """
+    options = " --dedicated" if dedicated else ""
+    if not users and not all_users:
+        one = target_of(target, dedicated=dedicated)
+        if one.account is not None:
+            _import_everything()
+        if target is not None:
+            options = f" --target {quoted(str(target))}"
+        return Choice((one,), _about_sudo(one), options, target is not None)
+    if target is not None:
+        raise WrongUsage("--target names the file itself: leave out --user and --all-users")
+    from qs_certs import userlist
+
+    people = userlist.chosen(users, everybody=all_users)
+    _import_everything()
+    rootfile.understand_default()
+    options += "".join(f" --user {quoted(name)}" for name in users)
+    targets = []
+    for account in people.accounts:
+        around = accounts.surroundings_of(account)
+        path = around.beside_root_file(DEDICATED_FILE) if dedicated else around.root_file
+        targets.append(Target(path or "", account))
+    findings = userlist.findings(people)
+    return Choice(
+        tuple(targets), findings, options + (" --all-users" if all_users else ""), False, True
+    )
+
+
 def install(
     roots: Sequence[str] = (),
     *,
     target: str | os.PathLike[str] | None = None,
+    users: Sequence[str] = (),
+    all_users: bool = False,
     origin: str | None = None,
     sha256: str | None = None,
     url: str | None = None,
@@ -83,14 +143,22 @@ def install(
     dry_run: bool = False,
     impact: bool = False,
     stdin: Callable[[], bytes] = _stdin,
+    progress: Progress | None = None,
 ) -> ChangeReport:
     """Add *roots* (names or fingerprints; the default root where there are none) to the root file.
 
     *origin* is a file, `-` or an HTTPS address to take the certificate from; with *sha256* it may
-    be a root outside the catalogue.  *timeout* is in seconds, for a whole download.  A failure
-    that concerns the target is in the result; raises WrongUsage, CouldNotFetch, IntegrityError.
+    be a root outside the catalogue.  *timeout* is in seconds, for a whole download.  *users* and
+    *all_users* choose the files of other accounts, for root; *progress* is told how far it got.
+    A failure that concerns a target is in the result; raises WrongUsage, CouldNotFetch,
+    IntegrityError.
     """
-    chosen = target_of(target, dedicated=dedicated)
+    if impact and (users or all_users):
+        raise WrongUsage(
+            "--impact probes the servers of one user",
+            fix=("leave out --user and --all-users", "or leave out --impact"),
+        )
+    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
     bundle_path = None if ca_bundle is None else str(ca_bundle)
     wanted = _wanted(
         roots,
@@ -102,35 +170,59 @@ def install(
         timeout=timeout,
         stdin=stdin,
     )
-    if chosen.account is not None:
-        _import_everything()
-    affected = _impact(chosen, wanted, replace=replace, repair=repair) if impact else None
+    affected = None
+    if impact:
+        affected = _impact(chosen.targets[0], wanted, replace=replace, repair=repair)
     report = changes.install(
-        (chosen,),
+        chosen.targets,
         wanted,
         replace_all=replace,
         repair=repair,
         dry_run=dry_run,
-        findings=_about_install(chosen, named=target is not None, dedicated=dedicated),
+        findings=_about_install(chosen, dedicated=dedicated),
+        progress=progress,
     )
-    report = _with_undo(dataclasses.replace(report, impact=affected), target, dedicated=dedicated)
-    return _with_first_file(report, named=target is not None, dedicated=dedicated, dry_run=dry_run)
+    report = _with_undo(dataclasses.replace(report, impact=affected), chosen, dedicated=dedicated)
+    return _with_first_file(report, chosen, dedicated=dedicated, dry_run=dry_run)
 
 
-def _with_undo(
-    report: ChangeReport, named: str | os.PathLike[str] | None, *, dedicated: bool
-) -> ChangeReport:
+def _with_undo(report: ChangeReport, chosen: Choice, *, dedicated: bool) -> ChangeReport:
     """Name the command that undoes what was changed, for the very file that was changed."""
-    command = "qs-certs rollback"
-    if dedicated:
-        command += " --dedicated"
-    elif named is not None:
-        command += f" --target {quoted(str(named))}"
+
+    def undo(user: str | None) -> str:
+        if not chosen.accounts:
+            return f"qs-certs rollback{chosen.options}"
+        own = " --dedicated" if dedicated else ""
+        return f"qs-certs rollback{own} --user {quoted(user or '')}"
+
     targets = tuple(
-        dataclasses.replace(each, undo=command) if each.status == "changed" else each
+        dataclasses.replace(each, undo=undo(each.user)) if each.status == "changed" else each
         for each in report.targets
     )
-    return dataclasses.replace(report, targets=targets)
+    report = dataclasses.replace(report, targets=targets, accounts=chosen.accounts)
+    if chosen.accounts and (options := _options_of_changed(report, chosen)) is not None:
+        return dataclasses.replace(report, undo=f"qs-certs rollback{options}")
+    return report
+
+
+_NAMED = 10
+"""So many users are named in one command."""
+
+
+def _options_of_changed(report: ChangeReport, chosen: Choice) -> str | None:
+    """The options that choose the accounts which were changed; None where none was.
+
+    Never more of them: a rollback would undo an earlier change of the others.
+    """
+    changed = [each.user or "" for each in report.targets if each.status == "changed"]
+    own = " --dedicated" if chosen.options.startswith(" --dedicated") else ""
+    if not changed:
+        return None
+    if len(changed) == len(report.targets):
+        return chosen.options
+    if len(changed) > _NAMED:
+        return f"{own} --user NAME   # for each user that was changed"
+    return own + "".join(f" --user {quoted(name)}" for name in changed)
 
 
 def _impact(
@@ -156,6 +248,10 @@ def _impact(
 
 def _import_everything() -> None:
     """Load what the work in an account's child process needs, while we can still read it."""
+    import ctypes  # noqa: F401
+    import encodings.utf_16
+    import encodings.utf_16_be
+    import encodings.utf_16_le  # noqa: F401
     import ssl  # noqa: F401
 
     import platformdirs.unix  # noqa: F401
@@ -225,13 +321,15 @@ def _wanted(
     return (Wanted(pin, functools.cache(read)),)
 
 
-def _about_install(target: Target, *, named: bool, dedicated: bool) -> tuple[Finding, ...]:
+def _about_install(chosen: Choice, *, dedicated: bool) -> tuple[Finding, ...]:
     """What a user should know beside what became of the file."""
-    found = [*_about_sudo(target)]
+    found = [*chosen.findings]
     elsewhere = os.environ.get("PGSSLROOTCERT")
+    target = chosen.targets[0] if chosen.targets else Target("")
     if (
         elsewhere
-        and not named
+        and not chosen.named
+        and not chosen.accounts
         and target.account is None
         and os.path.abspath(elsewhere) != os.path.abspath(target.path)  # noqa: PTH100
     ):
@@ -246,24 +344,24 @@ def _about_install(target: Target, *, named: bool, dedicated: bool) -> tuple[Fin
                 tuple(fixes),
             )
         )
-    if dedicated:
-        found.append(
-            Finding(
-                "dedicated-file",
-                "ok",
-                "libpq reads this file only where it is told to: "
-                f"sslrootcert={_conninfo_value(target.path)} in a connection string or service, or "
-                f"PGSSLROOTCERT={target.path} in the environment",
-            )
+    if dedicated and chosen.targets:
+        told = (
+            "libpq reads this file only where it is told to: "
+            f"sslrootcert={_conninfo_value(target.path)} in a connection string or service, or "
+            f"PGSSLROOTCERT={target.path} in the environment"
         )
+        if len(chosen.targets) > 1:
+            told += f"; so for user {target.user}, and alike for the others"
+        found.append(Finding("dedicated-file", "ok", told))
     return tuple(found)
 
 
 def _about_sudo(target: Target) -> tuple[Finding, ...]:
     if target.account is None:
         return ()
-    name = target.account.name
-    message = f"under sudo: this is the file of {name}, who called it, done with their rights"
+    message = (
+        f"under sudo: this is the file of {target.user}, who called it, done with their rights"
+    )
     return (Finding("sudo-target", "ok", message),)
 
 
@@ -275,25 +373,31 @@ def _conninfo_value(text: str) -> str:
 
 
 def _with_first_file(
-    report: ChangeReport, *, named: bool, dedicated: bool, dry_run: bool
+    report: ChangeReport, chosen: Choice, *, dedicated: bool, dry_run: bool
 ) -> ChangeReport:
     """Say what it means for other connections that there is a root file now."""
     made = [each for each in report.targets if each.created and each.status != "failed"]
-    if named or dedicated or not made:
+    if chosen.named or dedicated or not made:
         return report
     begin = (
         "there is no root file yet; with one,"
         if dry_run
         else "there was no root file before; from now on"
     )
+    whom = "this user" if len(made) == 1 else f"these {len(made)} users"
     message = (
-        f"{begin} libpq verifies every TLS server of this user: sslmode=require fails for a server "
+        f"{begin} libpq verifies every TLS server of {whom}: sslmode=require fails for a server "
         "of another CA, and prefer, the default, silently falls back to plaintext where that "
         "server allows it"
     )
     # The other way leaves every other connection alone.
-    undo = "" if dry_run else "qs-certs rollback && "
-    fixes = (f"{undo}qs-certs install --dedicated",)
+    options = chosen.options
+    if chosen.accounts and not dry_run:
+        options = _options_of_changed(report, chosen) or ""
+    undo = "" if dry_run else f"qs-certs rollback{options} && "
+    fixes: tuple[str, ...] = (f"{undo}qs-certs install --dedicated{options}",)
+    if "#" in options:  # two commands, each with the same remark
+        fixes = (f"qs-certs rollback{options}", f"qs-certs install --dedicated{options}")
     finding = Finding("first-root-file", "warning", message, fixes)
     return dataclasses.replace(report, findings=(*report.findings, finding))
 
@@ -302,8 +406,11 @@ def remove(
     roots: Sequence[str] = (),
     *,
     target: str | os.PathLike[str] | None = None,
+    users: Sequence[str] = (),
+    all_users: bool = False,
     dedicated: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> ChangeReport:
     """Take *roots* (names or fingerprints; the default root where there are none) out again."""
     fingerprints = []
@@ -311,40 +418,64 @@ def remove(
         known = catalogue.find(name)
         pin = catalogue.fingerprint(name) if known is None else known.sha256
         fingerprints.append(reading.named(name).sha256 if pin is None else pin)
-    chosen = target_of(target, dedicated=dedicated)
-    if chosen.account is not None:
-        _import_everything()
-    report = changes.remove((chosen,), fingerprints, dry_run=dry_run)
-    report = _with_undo(report, target, dedicated=dedicated)
-    return dataclasses.replace(report, findings=(*report.findings, *_about_sudo(chosen)))
+    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
+    report = changes.remove(chosen.targets, fingerprints, dry_run=dry_run, progress=progress)
+    report = _with_undo(report, chosen, dedicated=dedicated)
+    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
 
 
 def rollback(
     identity: int | None = None,
     *,
     target: str | os.PathLike[str] | None = None,
+    users: Sequence[str] = (),
+    all_users: bool = False,
     dedicated: bool = False,
     force: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> ChangeReport:
     """Undo the last change of the root file, or bring back its state before change *identity*."""
-    chosen = target_of(target, dedicated=dedicated)
-    if chosen.account is not None:
-        _import_everything()
-    report = changes.rollback((chosen,), identity=identity, force=force, dry_run=dry_run)
-    report = _with_undo(report, target, dedicated=dedicated)
-    return dataclasses.replace(report, findings=(*report.findings, *_about_sudo(chosen)))
+    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
+    _one_history(chosen, identity)
+    report = changes.rollback(
+        chosen.targets, identity=identity, force=force, dry_run=dry_run, progress=progress
+    )
+    report = _with_undo(report, chosen, dedicated=dedicated)
+    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
 
 
-def listing(*, target: str | os.PathLike[str] | None = None, dedicated: bool = False) -> ListReport:
+def _one_history(chosen: Choice, identity: int | None) -> None:
+    """Raise WrongUsage where the number of a change could mean several."""
+    if identity is not None and len(chosen.targets) > 1:
+        raise WrongUsage(
+            "each user has a history of their own, so the number of a change names one user's",
+            fix=("choose one user with --user",),
+        )
+
+
+def listing(
+    *,
+    target: str | os.PathLike[str] | None = None,
+    users: Sequence[str] = (),
+    all_users: bool = False,
+    dedicated: bool = False,
+    progress: Progress | None = None,
+) -> ListReport | AccountsReport:
     """The certificates in the root file."""
-    return reading.listing(target_of(target, dedicated=dedicated))
+    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
+    if chosen.accounts:
+        return _each("list", chosen, reading.listing, progress)
+    report = reading.listing(chosen.targets[0])
+    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
 
 
 def history(
     identity: int | None = None,
     *,
     target: str | os.PathLike[str] | None = None,
+    users: Sequence[str] = (),
+    all_users: bool = False,
     dedicated: bool = False,
     limit: int | None = None,
     prune: bool = False,
@@ -352,19 +483,28 @@ def history(
     older_than: int | None = None,
     quarantine: bool = False,
     dry_run: bool = False,
-) -> HistoryReport:
+    progress: Progress | None = None,
+) -> HistoryReport | AccountsReport:
     """The changes of the root file (the newest *limit*; None or 0: all), or one as a diff.
 
     *prune* drops those that are neither among the newest *keep* nor younger than *older_than*
     days, where these are given; *quarantine* puts a damaged journal aside.
     """
     _agree_on_history(identity, limit, prune, keep, older_than, quarantine, dry_run)
-    chosen = target_of(target, dedicated=dedicated)
-    if prune:
-        return upkeep.prune(chosen, keep=keep, older_than=older_than, dry_run=dry_run)
-    if quarantine:
-        return upkeep.quarantine(chosen, dry_run=dry_run)
-    return reading.history(chosen, identity, limit=limit or None)
+    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
+    _one_history(chosen, identity)
+
+    def look(one: Target) -> HistoryReport:
+        if prune:
+            return upkeep.prune(one, keep=keep, older_than=older_than, dry_run=dry_run)
+        if quarantine:
+            return upkeep.quarantine(one, dry_run=dry_run)
+        return reading.history(one, identity, limit=limit or None)
+
+    if chosen.accounts:
+        return _each("history", chosen, look, progress)
+    report = look(chosen.targets[0])
+    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
 
 
 def _agree_on_history(
@@ -395,6 +535,30 @@ def _agree_on_history(
         raise WrongUsage(
             problem, fix=("qs-certs history --help", "qs-certs history --prune --keep 50")
         )
+
+
+def _each(
+    command: Literal["list", "history"],
+    chosen: Choice,
+    look: Callable[[Target], ListReport | HistoryReport],
+    progress: Progress | None,
+) -> AccountsReport:
+    """What *look* finds for each account.  Raises WrongUsage where there is none."""
+    if not chosen.targets:
+        raise WrongUsage("there is nobody to work for", fix=("name somebody: --user NAME",))
+
+    def one(target: Target) -> AccountReport:
+        try:
+            return AccountReport(target.user or "", look(target))
+        except QsCertsError as error:
+            return AccountReport(target.user or "", Failure(command, error))
+
+    def stopped(target: Target) -> AccountReport:
+        error = Interrupted("interrupted before the turn of this user came")
+        return AccountReport(target.user or "", Failure(command, error))
+
+    found = accounts.in_turn(chosen.targets, one, stopped, progress)
+    return AccountsReport(command, tuple(found), chosen.findings)
 
 
 def schema_of(command: str) -> str:

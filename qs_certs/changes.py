@@ -13,13 +13,15 @@ import difflib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from qs_certs import accounts, bundle, catalogue, files, openssl
-from qs_certs.accounts import Account
+from qs_certs import accounts, bundle, catalogue, files, openssl, rootfile
+from qs_certs.accounts import Account, Progress
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
     CouldNotWrite,
+    Interrupted,
     QsCertsError,
     StoreTampered,
     TargetChanged,
@@ -47,6 +49,11 @@ class Target:
     def user(self) -> str | None:
         return None if self.account is None else self.account.name
 
+    @property
+    def chosen(self) -> bool:
+        """Chosen by an administrator, with --user or --all-users."""
+        return self.account is not None and self.account.chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -66,6 +73,8 @@ class Plan:
     def changes(self) -> bool:
         return self.before != self.after
 
+
+Outcome = TypeVar("Outcome")
 
 Judge = Callable[[bytes | None, Sequence[Entry]], Plan]
 """Makes a plan from the target's content and its history, oldest first."""
@@ -356,12 +365,34 @@ def change(
 def _for_this_file(fix: str, path: str, account: Account | None) -> str:
     """A command of ours for the very file *path*: as it stands, it would change the default one."""
     words, comment, why = fix.partition("   #")
-    if account is not None or not words.startswith("qs-certs ") or "--dedicated" in words:
+    if not words.startswith("qs-certs "):
+        return fix
+    if account is not None and account.chosen:
+        return f"{words} --user {quoted(account.name)}{comment}{why}"
+    if account is not None or "--dedicated" in words:
         return fix
     default = accounts.surroundings().root_file
     if default is not None and os.path.abspath(default) == path:  # noqa: PTH100
         return fix
     return f"{words} --target {quoted(path)}{comment}{why}"
+
+
+def _each(
+    targets: Sequence[Target],
+    work: Callable[[Target], Outcome],
+    stopped: Callable[[Target], Outcome] | None,
+    progress: Progress | None,
+) -> list[Outcome]:
+    """What *work* makes of each target.  Ctrl-C is held back only in a run over accounts."""
+    if not any(target.chosen for target in targets):
+        return [work(target) for target in targets]
+    return accounts.in_turn(targets, work, stopped, progress)
+
+
+def _stopped(target: Target) -> TargetResult:
+    path = os.path.abspath(target.path)  # noqa: PTH100
+    error = Interrupted("interrupted before the turn of this user came; nothing was changed")
+    return TargetResult(path, target.user, "failed", error=error)
 
 
 def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk) -> TargetResult:
@@ -407,7 +438,7 @@ def _result(path: str, status: str, plan: Plan) -> TargetResult:
 def _apply(path: str, real: str, command: str, plan: Plan, session: Session, disk: Disk) -> Entry:
     """Record, then touch.  Raises a CouldNotWrite; only ChangedUnconfirmed means "changed"."""
     folder = os.path.dirname(real)  # noqa: PTH120
-    files.remove_litter(folder, os.path.basename(real), disk=disk)  # noqa: PTH119
+    session.remove_litter(path, real)
     entry = session.record(
         command=command,
         target=path,
@@ -421,13 +452,13 @@ def _apply(path: str, real: str, command: str, plan: Plan, session: Session, dis
     try:
         _touch(real, folder, plan, disk)
     except ChangedUnconfirmed:
-        with contextlib.suppress(OSError):
-            session.done(entry)
-        raise
-    except (CouldNotWrite, CouldNotRead):
+        raise  # with the record left open: the next change looks again, syncs, and clears up
+    except (CouldNotWrite, CouldNotRead) as error:
         if entry.made_folder:
             files.remove_folder_if_empty(folder, disk)
         with contextlib.suppress(OSError):  # the next run settles it
+            if isinstance(error, CouldNotWrite) and error.displaced is not None:
+                session.keep(error.displaced)
             session.void(entry)
         raise
     try:
@@ -493,6 +524,7 @@ def install(
     repair: bool = False,
     dry_run: bool = False,
     findings: tuple[Finding, ...] = (),
+    progress: Progress | None = None,
     disk: Disk = DISK,
 ) -> ChangeReport:
     """Make every target hold the wanted roots.
@@ -501,15 +533,19 @@ def install(
     raises (CouldNotFetch, IntegrityError): then no target was touched.
     """
     fingerprints = tuple(each.sha256 for each in wanted)
-    done: dict[int, TargetResult] = {}
-    for index, target in enumerate(targets):
-        result = _already(target, fingerprints, replace_all=replace_all, repair=repair, disk=disk)
-        if result is not None:
-            done[index] = result
+    there = _each(
+        targets,
+        lambda target: _already(
+            target, fingerprints, replace_all=replace_all, repair=repair, disk=disk
+        ),
+        None,  # nothing is lost by an interrupt before anything was changed
+        progress,
+    )
+    missing = [target for target, result in zip(targets, there, strict=True) if result is None]
     roots: dict[str, bytes] = {}
     source: Source | None = None
     warnings: list[Finding] = []
-    if len(done) < len(targets):
+    if missing:
         for each in wanted:
             der, source, warning = each.fetch()
             roots[each.sha256] = der
@@ -521,13 +557,17 @@ def install(
             return lambda before, _: plan_replace(before, roots)
         return lambda before, _: plan_install(before, roots, path, repair=repair)
 
-    results = tuple(
-        done.get(index)
-        or change(
-            target, "install", judge_for(target.path), dry_run=dry_run, source=source, disk=disk
+    changed = iter(
+        _each(
+            missing,
+            lambda target: change(
+                target, "install", judge_for(target.path), dry_run=dry_run, source=source, disk=disk
+            ),
+            _stopped,
+            progress,
         )
-        for index, target in enumerate(targets)
     )
+    results = tuple(result or next(changed) for result in there)
     return ChangeReport("install", results, (*findings, *warnings))
 
 
@@ -555,14 +595,16 @@ def _already(
     def look() -> bool:
         real = files.resolve(path, disk)
         content = files.read(real, disk)
-        if not holds(content, fingerprints):
-            return False
-        try:
-            if openssl.load(real).error is not None:
+        parsed = rootfile.understood(content or b"")
+        if parsed is None or not set(fingerprints) <= parsed.fingerprints - parsed.refusing:
+            if not holds(content, fingerprints):
                 return False
-        except OSError as error:
-            raise CouldNotRead(f"cannot read {real}", why=files.reason(error)) from error
-        parsed = bundle.parse(content or b"")
+            try:
+                if openssl.load(real).error is not None:
+                    return False
+            except OSError as error:
+                raise CouldNotRead(f"cannot read {real}", why=files.reason(error)) from error
+            parsed = bundle.parse(content or b"")
         if repair and bundle.merge(content, (), repair=True).data != content:
             return False
         return not replace_all or parsed.fingerprints == set(fingerprints)
@@ -581,6 +623,7 @@ def remove(
     fingerprints: Sequence[str],
     *,
     dry_run: bool = False,
+    progress: Progress | None = None,
     disk: Disk = DISK,
 ) -> ChangeReport:
     """Take roots out of every target again."""
@@ -598,10 +641,13 @@ def remove(
         made = plan.remove_folder and any(entry.made_folder for entry in history)
         return replace(plan, remove_folder=made)
 
-    results = tuple(
-        change(target, "remove", judge, dry_run=dry_run, disk=disk) for target in targets
+    results = _each(
+        targets,
+        lambda target: change(target, "remove", judge, dry_run=dry_run, disk=disk),
+        _stopped,
+        progress,
     )
-    return ChangeReport("remove", results)
+    return ChangeReport("remove", tuple(results))
 
 
 def rollback(
@@ -610,10 +656,10 @@ def rollback(
     identity: int | None = None,
     force: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
     disk: Disk = DISK,
 ) -> ChangeReport:
     """Undo the last change of every target, or bring back its state before change *identity*."""
-    findings: list[Finding] = []
 
     def judge_for(path: str) -> Judge:
         def judge(before: bytes | None, history: Sequence[Entry]) -> Plan:
@@ -622,14 +668,18 @@ def rollback(
 
         return judge
 
-    results = []
-    for target in targets:
-        result = change(target, "rollback", judge_for(target.path), dry_run=dry_run, disk=disk)
-        if result.status == "unchanged":
-            findings.append(
-                Finding(
-                    "nothing-to-roll-back", "ok", f"there is nothing to roll back in {result.path}"
-                )
-            )
-        results.append(result)
+    results = _each(
+        targets,
+        lambda target: change(
+            target, "rollback", judge_for(target.path), dry_run=dry_run, disk=disk
+        ),
+        _stopped,
+        progress,
+    )
+    # A run over accounts says so of each in its own line.
+    findings = [
+        Finding("nothing-to-roll-back", "ok", f"there is nothing to roll back in {result.path}")
+        for target, result in zip(targets, results, strict=True)
+        if result.status == "unchanged" and not target.chosen
+    ]
     return ChangeReport("rollback", tuple(results), tuple(findings))

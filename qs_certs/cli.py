@@ -33,6 +33,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help"]},
 )
 
+MANY_ACCOUNTS = 20
+"""From so many on, a terminal shows how far the work is."""
+
 
 def _offer(kind: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
     """What Tab offers; nothing is loaded for it until then."""
@@ -58,6 +61,16 @@ TargetOption = Annotated[
     typer.Option(
         "--target", metavar="FILE", help="Work on FILE instead of libpq's default root file."
     ),
+]
+Users = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--user", metavar="NAME", help="For root: the file of NAME. Can be given several times."
+    ),
+]
+AllUsers = Annotated[
+    bool,
+    typer.Option("--all-users", help="For root: the files of all people with a home here."),
 ]
 Dedicated = Annotated[
     bool,
@@ -170,6 +183,8 @@ def install(
         float, typer.Option("--timeout", metavar="SECONDS", help="For a whole download.")
     ] = 10.0,
     target: TargetOption = None,
+    users: Users = None,
+    all_users: AllUsers = False,
     dedicated: Dedicated = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Leave exactly these roots in the file.")
@@ -196,6 +211,8 @@ def install(
         lambda: api.install(
             roots or (),
             target=target,
+            users=users or (),
+            all_users=all_users,
             origin=origin,
             sha256=sha256,
             url=url,
@@ -207,6 +224,7 @@ def install(
             repair=repair,
             dry_run=dry_run,
             impact=impact,
+            progress=_progress(),
         ),
         json=json,
     )
@@ -227,7 +245,7 @@ class Format(str, Enum):
 )
 def check(
     conninfo: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
             metavar="[CONNINFO]",
             help="A connection string, URI, JDBC URL, pasted psql command or HOST:PORT; - reads it from standard input.",
@@ -264,6 +282,8 @@ def check(
         ),
     ] = "verify-full",
     target: TargetOption = None,
+    users: Users = None,
+    all_users: AllUsers = False,
     warn_days: Annotated[
         int,
         typer.Option("--warn-days", metavar="N", help="Warn so long before a certificate's end."),
@@ -281,11 +301,26 @@ def check(
     """Judge the root file and, given a server, what each sslmode would do."""
     from qs_certs import inspection
 
-    _schema("check", json_schema)
-    _finish(
-        "check",
-        lambda: inspection.check(
-            _pasted() if conninfo == "-" else conninfo,
+    def judge() -> object:
+        text = _connection(conninfo)
+        if users or all_users:
+            question = inspection.Question(
+                text,
+                host,
+                port,
+                service,
+                all_servers,
+                target,
+                sslmode,
+                timeout,
+                warn_days,
+                strict,
+            )
+            return inspection.check_accounts(
+                question, users or (), all_users=all_users, progress=_progress()
+            )
+        return inspection.check(
+            text,
             host=host,
             port=port,
             service=service,
@@ -295,7 +330,12 @@ def check(
             warn_days=warn_days,
             timeout=timeout,
             strict=strict,
-        ),
+        )
+
+    _schema("check", json_schema)
+    _finish(
+        "check",
+        judge,
         json=json or form is Format.json,
         form=form,
     )
@@ -305,6 +345,8 @@ def check(
 def remove(
     roots: Roots = None,
     target: TargetOption = None,
+    users: Users = None,
+    all_users: AllUsers = False,
     dedicated: Dedicated = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -316,7 +358,15 @@ def remove(
     _schema("remove", json_schema)
     _finish(
         "remove",
-        lambda: api.remove(roots or (), target=target, dedicated=dedicated, dry_run=dry_run),
+        lambda: api.remove(
+            roots or (),
+            target=target,
+            users=users or (),
+            all_users=all_users,
+            dedicated=dedicated,
+            dry_run=dry_run,
+            progress=_progress(),
+        ),
         json=json,
     )
 
@@ -325,6 +375,8 @@ def remove(
 def rollback(
     change: Change = None,
     target: TargetOption = None,
+    users: Users = None,
+    all_users: AllUsers = False,
     dedicated: Dedicated = False,
     force: Annotated[
         bool,
@@ -344,7 +396,14 @@ def rollback(
     _finish(
         "rollback",
         lambda: api.rollback(
-            change, target=target, dedicated=dedicated, force=force, dry_run=dry_run
+            change,
+            target=target,
+            users=users or (),
+            all_users=all_users,
+            dedicated=dedicated,
+            force=force,
+            dry_run=dry_run,
+            progress=_progress(),
         ),
         json=json,
     )
@@ -358,6 +417,8 @@ _NEWEST = 50
 def history(
     change: Change = None,
     target: TargetOption = None,
+    users: Users = None,
+    all_users: AllUsers = False,
     dedicated: Dedicated = False,
     limit: Annotated[
         int | None,
@@ -395,6 +456,9 @@ def history(
         lambda: api.history(
             change,
             target=target,
+            users=users or (),
+            all_users=all_users,
+            progress=_progress(),
             dedicated=dedicated,
             limit=_NEWEST if limit is None and not json else limit,
             prune=prune,
@@ -410,6 +474,8 @@ def history(
 @app.command("list", epilog="Example: qs-certs list --target /etc/ssl/certs/ca-certificates.crt")
 def list_(
     target: TargetOption = None,
+    users: Users = None,
+    all_users: AllUsers = False,
     dedicated: Dedicated = False,
     json: Json = False,
     json_schema: JsonSchema = False,
@@ -418,7 +484,17 @@ def list_(
     from qs_certs import api
 
     _schema("list", json_schema)
-    _finish("list", lambda: api.listing(target=target, dedicated=dedicated), json=json)
+    _finish(
+        "list",
+        lambda: api.listing(
+            target=target,
+            users=users or (),
+            all_users=all_users,
+            dedicated=dedicated,
+            progress=_progress(),
+        ),
+        json=json,
+    )
 
 
 @app.command(epilog="\b\nExample: qs-certs roots\nFor an image: qs-certs roots --pem > root.crt")
@@ -494,6 +570,16 @@ def _schema(command: str, wanted: bool) -> None:
         raise typer.Exit
 
 
+def _connection(words: list[str] | None) -> str | None:
+    if not words:
+        return None
+    if words == ["-"]:
+        return _pasted()
+    from qs_certs.libpq.settings import from_words
+
+    return from_words(words)
+
+
 def _pasted() -> str:
     """Standard input, whatever its bytes are; PowerShell pipes UTF-16."""
     if sys.stdin is None:  # closed, as by a scheduler
@@ -512,16 +598,22 @@ def _finish(
 ) -> NoReturn:
     """Run *operation*, print the views of its result, exit with its code."""
     from qs_certs import render
-    from qs_certs.results import CheckReport, Failure
+    from qs_certs.results import AccountsReport, CheckReport, Failure
 
     try:
         result = operation()
     except QsCertsError as error:
         result = Failure(command, error)
+    except KeyboardInterrupt:
+        if not json:
+            raise
+        _interrupted(command)
     assert isinstance(result, render.Result)  # noqa: S101 - for the type checker
     if json:
         _print(render.as_json(result))
-    elif form in (Format.nagios, Format.intune) and isinstance(result, CheckReport | Failure):
+    elif form in (Format.nagios, Format.intune) and isinstance(
+        result, CheckReport | AccountsReport | Failure
+    ):
         line, code = render.as_nagios(result)
         if form is Format.intune:
             line, code = render.as_intune(result), int(result.exit_code)
@@ -532,7 +624,37 @@ def _finish(
             _talk(line)
         if text := render.as_text(result, _style()):
             _print(text)
+    if (
+        result.exit_code == ExitCode.INTERRUPTED
+    ):  # told already: not to be told again on the way out
+        _talk("qs-certs: interrupted")
+        sys.exit(int(result.exit_code))
     raise typer.Exit(int(result.exit_code))
+
+
+def _interrupted(command: str) -> NoReturn:
+    """The one document of a run that Ctrl-C ended."""
+    from qs_certs import render
+    from qs_certs.errors import Interrupted
+    from qs_certs.results import Failure
+
+    why = "every root file has its old or its new content, never a part of one"
+    _print(render.as_json(Failure(command, Interrupted("interrupted", why=why))))
+    sys.exit(int(ExitCode.INTERRUPTED))
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    """Shows on a terminal how many accounts are done; None where nobody looks."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        if total >= MANY_ACCOUNTS:
+            line = f"\r{done} of {total} users" if done < total else "\r\x1b[K"
+            with contextlib.suppress(OSError):
+                typer.echo(line, nl=False, err=True)
+
+    return show
 
 
 def _print(text: str) -> None:
@@ -608,6 +730,8 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - a bug must not look like "action needed"
         _bug(error)
     if status == ExitCode.INTERRUPTED:  # newer typers end an interrupted command with this status
+        if "--json" in arguments:
+            _interrupted(_command(arguments))
         typer.echo("qs-certs: interrupted", err=True)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -111,8 +111,13 @@ def _roots(_: Mapping[str, Any]) -> Iterable[Word]:
 def _changes(given: Mapping[str, Any]) -> Iterable[Word]:
     """The newest first, of the file that the other options name."""
     from qs_certs import api
+    from qs_certs.results import HistoryReport
 
+    if given.get("users") or given.get("all_users"):  # whose numbers are not ours
+        return []
     report = api.history(target=given.get("target"), dedicated=bool(given.get("dedicated")))
+    if not isinstance(report, HistoryReport):
+        return []
     return [(str(change.id), _told(change)) for change in reversed(report.changes)]
 
 

@@ -8,13 +8,15 @@
     |   |-- WrongFingerprint         a source holds certificates, but not the pinned one
     |   |-- RefusedSource            a source holds something that must not be installed
     |   `-- StoreTampered            the rollback store does not hold what it recorded
-    `-- CouldNotWrite            6   nothing was changed; this machine needs mending
-        |-- TargetRefused            the target is something that we do not replace
-        |-- TargetDamaged        1   the target would not load, and mending it would drop something
-        |-- TargetChanged            somebody else changed the target meanwhile
-        |-- StoreUnusable            the rollback store cannot be used
-        |-- LockTimeout              another process holds the lock
-        `-- ChangedUnconfirmed       the target *is* changed, but not known to be durable
+    |-- CouldNotWrite            6   nothing was changed; this machine needs mending
+    |   |-- TargetRefused            the target is something that we do not replace
+    |   |-- TargetDamaged        1   the target would not load, and mending it would drop something
+    |   |-- TargetChanged            somebody else changed the target meanwhile
+    |   |-- StoreUnusable            the rollback store cannot be used
+    |   |-- LockTimeout              another process holds the lock
+    |   `-- ChangedUnconfirmed       the target *is* changed, but not known to be durable
+    |-- Bug                     70   something in us that nobody foresaw
+    `-- Interrupted            130   stopped by Ctrl-C
 
 They are ordinary exceptions: a frozen dataclass breaks inside a context manager.  `cli` is the
 only place that turns one into words and an exit code.
@@ -107,6 +109,9 @@ class CouldNotWrite(QsCertsError):
 
     code = "could-not-write"
     exit_code = ExitCode.NOT_WRITTEN
+    displaced: bytes | None = None
+    """What another program wrote, where it was out of place for a moment: it stands again, but who
+    read the file in that moment may go on without it."""
 
 
 class TargetRefused(CouldNotWrite):
@@ -144,3 +149,16 @@ class ChangedUnconfirmed(CouldNotWrite):
     """The target *has* the new content, but it is not known to be durable."""
 
     code = "changed-unconfirmed"
+
+
+class Bug(QsCertsError):
+    """Something in us that nobody foresaw, in work that another process did.  Please report it."""
+
+    code = "bug"
+
+
+class Interrupted(QsCertsError):
+    """Stopped by Ctrl-C before it was done."""
+
+    code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED

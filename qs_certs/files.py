@@ -6,7 +6,9 @@ or kill at any of them.  What holds on a POSIX file system, whatever dies when:
 - whoever opens the target sees all of the old content or all of the new, never a part;
 - an ordinary error means that nothing was changed; after the swap it is `ChangedUnconfirmed`;
 - a finished replacement survives a power cut: data is synced before the rename, the folder
-  after it (Windows has no folder sync; there the name is the file system journal's business).
+  after it (Windows has no folder sync; there the name is the file system journal's business);
+- on Linux, what another program writes between our last look and the swap is seen, since the swap
+  exchanges two names, and is put back or kept.  Elsewhere such an edit would be lost.
 """
 
 from __future__ import annotations
@@ -44,6 +46,12 @@ _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+# renameat2(2), Linux 3.15
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+_UNABLE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+"""What kernels, file systems and sandboxes without renameat2 say; a plain rename is tried then."""
 
 
 class Disk:
@@ -85,6 +93,28 @@ class Disk:
 
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)
+
+    def rename_new(self, source: str, target: str) -> None:
+        """Rename, but never over an existing file.  OSError in `_UNABLE` where it cannot be had."""
+        self._renameat2(source, target, _RENAME_NOREPLACE)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Swap two names in one step.  OSError in `_UNABLE` where it cannot be had."""
+        self._renameat2(one, other, _RENAME_EXCHANGE)
+
+    @staticmethod
+    def _renameat2(source: str, target: str, flags: int) -> None:
+        if sys.platform != "linux":
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        try:
+            import ctypes
+
+            call = ctypes.CDLL(None, use_errno=True).renameat2
+        except (ImportError, AttributeError):  # no ctypes, or a C library before glibc 2.28
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+        if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), source, None, target)
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
@@ -341,10 +371,17 @@ def _temporary_name(path: str) -> str:
     return os.path.join(folder, f".{name}.qs-{secrets.token_hex(4)}")
 
 
-def remove_litter(folder: str, name: str | None = None, *, disk: Disk = DISK) -> None:
+def remove_litter(
+    folder: str,
+    name: str | None = None,
+    *,
+    worthless: Callable[[bytes], bool] | None = None,
+    disk: Disk = DISK,
+) -> None:
     """Remove what an interrupted run left in *folder*: our temporary files, nothing else.
 
-    Only those that were to become the file *name*, where one is given.
+    Only those that were to become the file *name*, where one is given.  One whose content is not
+    *worthless* is another program's edit that an exchange took out; it gets a visible name.
     """
     try:
         entries = disk.listdir(folder or ".")
@@ -357,8 +394,21 @@ def remove_litter(folder: str, name: str | None = None, *, disk: Disk = DISK) ->
         litter = os.path.join(folder, entry)
         with contextlib.suppress(OSError):
             status = disk.lstat(litter)
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and _ours(status):
-                disk.unlink(litter)
+            if not (stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and _ours(status)):
+                continue
+            with contextlib.suppress(CouldNotRead, TargetRefused):
+                if worthless is None or worthless(read(litter, disk) or b""):
+                    disk.unlink(litter)
+                else:
+                    _save(litter, os.path.join(folder, found["name"]), disk)
+
+
+def _save(temporary: str, path: str, disk: Disk) -> str:
+    """Give another program's version of *path* a visible name beside it, durably; returns that."""
+    saved = f"{path}.saved-{secrets.token_hex(4)}"
+    disk.rename(temporary, saved)
+    sync_folder(os.path.dirname(path) or ".", disk)
+    return saved
 
 
 def replace(
@@ -368,14 +418,17 @@ def replace(
     expected: bytes | None,
     verify: Callable[[str], None],
     mode: int | None = None,
+    shared: bool = True,
     disk: Disk = DISK,
 ) -> None:
     """Make *data* the content of the file *path*, in one step, durably.
 
     *expected* is what must stand there at the last moment before (None: no file); otherwise
-    TargetChanged is raised and nothing is changed.  *verify* is given the path of the complete
-    new file before it goes live, and raises to refuse it.  Mode, owner and extended attributes of
-    the old file are kept; a new file gets *mode* (0644 by default).
+    TargetChanged is raised and nothing is changed.  CouldNotWrite names the file in which a
+    version of another program is kept that could not be left in place.  *verify* is given the
+    path of the complete new file before it goes live, and raises to refuse it.  Mode, owner and
+    extended attributes of the old file are kept; a new file gets *mode* (0644 by default).
+    Nobody else writes a file that is not *shared*: a plain rename will do.
     """
     temporary = _temporary_name(path)
     swapped = False
@@ -391,8 +444,14 @@ def replace(
                 disk.close(fd)
             verify(temporary)
             _compare(path, expected, disk)
-            _rename(temporary, path, data, disk)
+            if shared:
+                exchanged = _swap(temporary, path, data, expected, disk)
+            else:
+                _rename(temporary, path, data, disk)
+                exchanged = False
             swapped = True
+            if exchanged:
+                _discard(temporary, path, expected, data, disk)
             sync_folder(os.path.dirname(path) or ".", disk)
             _read_back(path, data, disk)
     except OSError as error:
@@ -426,12 +485,15 @@ def _read_back(path: str, data: bytes, disk: Disk) -> None:
 
 def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
     """Remove the file *path*, durably.  *expected* is as in `replace`."""
+    temporary = _temporary_name(path)
     removed = False
     try:
         with _uninterrupted():
             _compare(path, expected, disk)
-            _unlink(path, disk)
+            moved = _move_away(path, temporary, disk)
             removed = True
+            if moved:
+                _discard(temporary, path, expected, None, disk)
             sync_folder(os.path.dirname(path) or ".", disk)
     except OSError as error:
         if removed:
@@ -489,14 +551,101 @@ def _keep_metadata(
 def _compare(path: str, expected: bytes | None, disk: Disk) -> None:
     """Raise TargetChanged where *path* is no longer what the plan read."""
     if read(path, disk) != expected:
-        raise TargetChanged(
-            f"{path} was changed by another program meanwhile; nothing was changed by us",
-            fix=("run the same command again",),
+        raise _changed(path)
+
+
+def _changed(path: str) -> TargetChanged:
+    return TargetChanged(
+        f"{path} was changed by another program meanwhile; nothing was changed by us",
+        fix=("run the same command again",),
+    )
+
+
+def _swap(temporary: str, path: str, data: bytes, expected: bytes | None, disk: Disk) -> bool:
+    """The swap.  True: what stood at *path* stands at *temporary* now, and has to be looked at.
+
+    Between our last look and this call another program may write.  So two names are exchanged,
+    and a new one covers no existing one, where the system can do that; otherwise it is a rename.
+    """
+    try:
+        if expected is None:
+            disk.rename_new(temporary, path)
+        else:
+            disk.exchange(temporary, path)
+    except OSError as error:
+        if error.errno in _UNABLE:
+            _rename(temporary, path, data, disk)
+            return False
+        if error.errno == (errno.EEXIST if expected is None else errno.ENOENT):
+            raise _changed(path) from error
+        with contextlib.suppress(CouldNotRead, TargetRefused):  # a lost reply, as in `_rename`
+            if read(path, disk) == data != read(temporary, disk):
+                return expected is not None
+        raise
+    return expected is not None
+
+
+def _move_away(path: str, temporary: str, disk: Disk) -> bool:
+    """As `_swap`, for a removal."""
+    try:
+        disk.rename_new(path, temporary)
+    except OSError as error:
+        if error.errno in _UNABLE:
+            _unlink(path, disk)
+            return False
+        if error.errno == errno.ENOENT:
+            raise _changed(path) from error
+        with contextlib.suppress(OSError):
+            if _status(path, disk) is None and _status(temporary, disk) is not None:
+                return True
+        raise
+    return True
+
+
+def _discard(
+    temporary: str, path: str, expected: bytes | None, data: bytes | None, disk: Disk
+) -> None:
+    """Throw away what the swap took out of *path*, where that is what was *expected*.
+
+    Anything else is an edit of the last moment: it is put back, and TargetChanged raised with it.  Where
+    the file was written once more before that, one version stands and the other is saved.
+    """
+    try:
+        displaced = read(temporary, disk)
+        if displaced == expected:
+            disk.unlink(temporary)
+            return
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            if data is None:
+                disk.rename_new(temporary, path)
+            else:
+                disk.exchange(temporary, path)
+        out = read(temporary, disk)
+        if out != data:
+            saved = _save(temporary, path, disk)
+    except (CouldNotRead, TargetRefused) as error:
+        raise ChangedUnconfirmed(
+            f"{path} was replaced, but what it held before cannot be read: it is kept in {temporary}",
+            why=error.why,
+            fix=("qs-certs check", f"look at {temporary}"),
+        ) from error
+    if out != data:
+        refusal = CouldNotWrite(
+            f"{path} is being written by another program; nothing was changed by us",
+            why=f"one of its versions could not be left in place, and is kept in {saved}",
+            fix=(f"compare {path} and {saved}", "then run the same command again"),
         )
+    else:
+        if out is not None:
+            disk.unlink(temporary)
+        sync_folder(os.path.dirname(path) or ".", disk)
+        refusal = _changed(path)
+    refusal.displaced = displaced
+    raise refusal
 
 
 def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:
-    """The swap.  Asked again on Windows while another program holds the target open.
+    """A plain rename.  Asked again on Windows while another program holds the target open.
 
     A virus scanner or a BI tool that has the file open makes Windows refuse with error 5 or 32.
     NFS can report a rename that did happen as an error (a lost reply), so the content decides.

@@ -7,17 +7,27 @@ every connection, loads no more than it needs.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from qs_certs import accounts, rootfile
-from qs_certs.accounts import Account
-from qs_certs.errors import ExitCode, WrongUsage
+from qs_certs.accounts import Account, Progress
+from qs_certs.errors import ExitCode, Interrupted, QsCertsError, TargetRefused, WrongUsage
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.outcomes import SSLMODES
-from qs_certs.results import CheckReport, ClientEntry, ClientsReport, Explained, Finding
+from qs_certs.results import (
+    AccountReport,
+    AccountsReport,
+    CheckReport,
+    ClientEntry,
+    ClientGuide,
+    ClientsReport,
+    Explained,
+    Failure,
+    Finding,
+    RootFile,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,77 +63,188 @@ def check(
     *timeout* is in seconds, for each server.  Never sends a user name or a password.  Raises
     WrongUsage for a connection string that libpq would refuse; a state of the world is a finding.
     """
-    if sslmode not in SSLMODES:
-        raise WrongUsage(
-            f'invalid sslmode value: "{sslmode}"', why="it is one of " + ", ".join(SSLMODES)
-        )
-    if not 0 < timeout <= LONGEST_PATIENCE:  # nor is NaN
-        raise WrongUsage(f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most")
-    if not 0 <= warn_days <= LONGEST_WARNING:
-        raise WrongUsage(f"--warn-days must be from 0 to {LONGEST_WARNING}")
-    named = any(each is not None for each in (conninfo, host, port, service))
-    if all_servers and named:
-        raise WrongUsage("--all checks every known server: leave out the one that is named")
-    account = accounts.behind_sudo()
-    if account is not None and target is None:
-        again = functools.partial(
-            check,
-            conninfo,
-            host=host,
-            port=port,
-            service=service,
-            all_servers=all_servers,
-            sslmode=sslmode,
-            timeout=timeout,
-            warn_days=warn_days,
-            strict=strict,
-        )
-        return _behind_sudo(account, again)
-    around = surroundings()
     file = None if target is None else str(target)
-    now = datetime.now(timezone.utc)
-    if not named and not all_servers:
-        facts, about_service = _without_server(around, file)
-        findings = rootfile.judge(facts, around, now, warn_days) + about_service
-        missing = rootfile.missing_default(facts)
-        findings += rootfile.healthy(facts, findings) if missing is None else [missing]
-        return CheckReport(facts.root_file, rootfile.roots_in(facts), (), tuple(findings), strict)
-    from qs_certs import diagnosis, servers
-
-    if named:
-        connection = servers.asked_for(around, conninfo, host, port, service)
-        connections = [] if connection is None else [connection]
-        problems: tuple[str, ...] = ()
-    else:
-        found, problems = servers.known(around)
-        connections = list(found)
-    return diagnosis.check(
-        connections,
-        around,
-        target=file,
-        goal=sslmode,
-        timeout=timeout,
-        warn_days=warn_days,
-        strict=strict,
-        now=now,
-        problems=problems,
-        every=all_servers,
+    question = Question(
+        conninfo, host, port, service, all_servers, file, sslmode, timeout, warn_days, strict
     )
-
-
-def _behind_sudo(account: Account, again: Callable[[], CheckReport]) -> CheckReport:
-    """The check with the rights of the user who called sudo: root reads what their libpq cannot."""
-    # All that the child needs, while we can still read it.
-    import encodings.idna  # noqa: F401 - for the names of servers
-
-    import cryptography.x509  # noqa: F401
-
-    from qs_certs import diagnosis, servers, sources  # noqa: F401
-
-    report = accounts.run_as(account, again)
+    account = None if target is not None else accounts.behind_sudo()
+    if account is None:
+        return question.answer(surroundings())
+    _import_everything(live=question.live)
+    around = accounts.surroundings_of(account)
+    report = accounts.run_as(account, lambda: question.answer(around))
     message = f"under sudo: this is what {account.name}, who called it, has"
     said = Finding("sudo-target", "ok", message)
     return dataclasses.replace(report, findings=(*report.findings, said))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """What a check is asked, whoever it is that libpq would run for.  Raises WrongUsage."""
+
+    conninfo: str | None = dataclasses.field(default=None, repr=False)  # may hold a password
+    host: str | None = None
+    port: int | None = None
+    service: str | None = None
+    all_servers: bool = False
+    target: str | None = None
+    sslmode: str = "verify-full"
+    timeout: float = SERVER_PATIENCE
+    warn_days: int = WARN_DAYS
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sslmode not in SSLMODES:
+            raise WrongUsage(
+                f'invalid sslmode value: "{self.sslmode}"',
+                why="it is one of " + ", ".join(SSLMODES),
+            )
+        if not 0 < self.timeout <= LONGEST_PATIENCE:  # nor is NaN
+            raise WrongUsage(
+                f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most"
+            )
+        if not 0 <= self.warn_days <= LONGEST_WARNING:
+            raise WrongUsage(f"--warn-days must be from 0 to {LONGEST_WARNING}")
+        if self.all_servers and self.named:
+            raise WrongUsage("--all checks every known server: leave out the one that is named")
+
+    @property
+    def named(self) -> bool:
+        """Whether a server is named."""
+        given = (self.conninfo, self.host, self.port, self.service)
+        return any(each is not None for each in given)
+
+    @property
+    def live(self) -> bool:
+        """Whether servers are talked to."""
+        return self.named or self.all_servers
+
+    def answer(self, around: Surroundings) -> CheckReport:
+        """The check, with the rights that this process has."""
+        now = datetime.now(timezone.utc)
+        if not self.live:
+            return _local(around, self.target, now, self.warn_days, strict=self.strict)
+        from qs_certs import diagnosis, servers
+
+        problems: tuple[str, ...] = ()
+        if self.named:
+            connection = servers.asked_for(
+                around, self.conninfo, self.host, self.port, self.service
+            )
+            connections = [] if connection is None else [connection]
+        else:
+            found, problems = servers.known(around)
+            connections = list(found)
+        return diagnosis.check(
+            connections,
+            around,
+            target=self.target,
+            goal=self.sslmode,
+            timeout=self.timeout,
+            warn_days=self.warn_days,
+            strict=self.strict,
+            now=now,
+            problems=problems,
+            every=self.all_servers,
+        )
+
+
+def check_accounts(
+    question: Question,
+    users: Sequence[str] = (),
+    *,
+    all_users: bool = False,
+    progress: Progress | None = None,
+) -> CheckReport | AccountsReport:
+    """The check for each of the chosen accounts, with its own rights; for root.
+
+    An empty CheckReport where there is nobody.  Raises WrongUsage: see `userlist.chosen`.
+    """
+    if question.target is not None:
+        raise WrongUsage("--target names the file itself: leave out --user and --all-users")
+    from qs_certs import userlist
+
+    people = userlist.chosen(users, everybody=all_users)
+    _import_everything(live=question.live)
+    rootfile.understand_default()
+    if not people.accounts:
+        facts = rootfile.Facts(None, "default", "no-home")
+        none = RootFile(None, "default", False, None, 0)
+        return CheckReport(none, rootfile.roots_in(facts), (), userlist.findings(people))
+
+    def one(account: Account) -> AccountReport:
+        around = accounts.surroundings_of(account)
+        try:
+            report = accounts.run_as(account, lambda: question.answer(around))
+        except TargetRefused as error:
+            report = _refused_home(around, error)
+        except QsCertsError as error:
+            return AccountReport(account.name, Failure("check", error))
+        findings = tuple(_for_user(each, account) for each in report.findings)
+        return AccountReport(account.name, dataclasses.replace(report, findings=findings))
+
+    def stopped(account: Account) -> AccountReport:
+        error = Interrupted("interrupted before the turn of this user came")
+        return AccountReport(account.name, Failure("check", error))
+
+    found = accounts.in_turn(people.accounts, one, stopped, progress)
+    return AccountsReport("check", tuple(found), userlist.findings(people))
+
+
+def _local(
+    around: Surroundings, file: str | None, now: datetime, warn_days: int, *, strict: bool
+) -> CheckReport:
+    """The root file alone."""
+    facts, about_service = _without_server(around, file)
+    findings = rootfile.judge(facts, around, now, warn_days) + about_service
+    missing = rootfile.missing_default(facts)
+    findings += rootfile.healthy(facts, findings) if missing is None else [missing]
+    return CheckReport(facts.root_file, rootfile.roots_in(facts), (), tuple(findings), strict)
+
+
+def _import_everything(*, live: bool) -> None:
+    """Load what the check in an account's child process needs, while we can still read it.
+
+    As little as that: the more there is in memory, the longer each fork takes.
+    """
+    import encodings.utf_16
+    import encodings.utf_16_be
+    import encodings.utf_16_le
+    import pkgutil  # noqa: F401
+
+    import cryptography.x509  # noqa: F401
+
+    from qs_certs import sources  # noqa: F401
+
+    if live:
+        import encodings.idna  # noqa: F401 - for the names of servers
+
+        from qs_certs import diagnosis, servers  # noqa: F401
+
+
+def _refused_home(around: Surroundings, error: TargetRefused) -> CheckReport:
+    path = around.root_file
+    why = f": {error.why}" if error.why else ""
+    finding = Finding(
+        "home-refused", "error", f"{error.message}{why}", error.fix, ExitCode.PERSON_NEEDED
+    )
+    facts = rootfile.Facts(path, "default", "absent")
+    file = RootFile(path, "default", False, None, 0, error.why)
+    return CheckReport(file, rootfile.roots_in(facts), (), (finding,))
+
+
+def _for_user(finding: Finding, account: Account) -> Finding:
+    """The finding with commands that mean this user's file when root runs them."""
+
+    def meant(step: str) -> str:
+        if not step.startswith("qs-certs ") or step.startswith("qs-certs roots"):
+            return step
+        if " --target " in step:
+            return f"sudo -u {account.name} {step}"
+        words, comment, why = step.partition("   #")
+        return f"{words} --user {rootfile.quoted(account.name)}{comment}{why}"
+
+    return dataclasses.replace(finding, fix=tuple(meant(step) for step in finding.fix))
 
 
 def _without_server(around: Surroundings, file: str | None) -> tuple[Facts, list[Finding]]:
@@ -172,7 +293,7 @@ def explain(text: str) -> Explained:
 
 def clients(names: Sequence[str] = ()) -> ClientsReport:
     """Per client on this system: does the root file matter, where else it looks, what to set."""
-    from qs_certs.knowledge import CLIENTS, find_client
+    from qs_certs.knowledge import CLIENTS, GUIDES, find_client
 
     system = accounts.surroundings().system
     known: System = {"win32": "windows", "darwin": "macos"}.get(system, "linux")  # type: ignore[assignment]
@@ -184,6 +305,7 @@ def clients(names: Sequence[str] = ()) -> ClientsReport:
         chosen += [each for each in found if each not in chosen]
     entries = []
     for client in chosen or CLIENTS:
+        guide = GUIDES.get(client.slug)
         here = client.on(known)
         if names and not here.runs_here:  # asked for by name: tell about the system where it runs
             here = client.windows if client.windows.runs_here else client.macos
@@ -200,6 +322,9 @@ def clients(names: Sequence[str] = ()) -> ClientsReport:
                 client.verified_when,
                 client.evidence,
                 client.notes,
+                client.proven,
+                client.tested,
+                None if guide is None else ClientGuide(guide.steps, guide.instead, guide.see),
             )
         )
     return ClientsReport(known, tuple(entries), bool(names))

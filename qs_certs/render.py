@@ -10,13 +10,16 @@ import json
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from qs_certs.errors import QsCertsError
+from qs_certs.errors import Interrupted, QsCertsError
 from qs_certs.results import (
+    AccountReport,
+    AccountsReport,
     ChangeReport,
     CheckReport,
+    ClientEntry,
     ClientsReport,
     Explained,
     Failure,
@@ -32,7 +35,8 @@ from qs_certs.results import (
 )
 
 Result = (
-    ChangeReport
+    AccountsReport
+    | ChangeReport
     | CheckReport
     | ClientsReport
     | Explained
@@ -130,6 +134,8 @@ def document(result: Result) -> dict[str, object]:
     """The public shape of *result*; its JSON Schema is in `schemas/`."""
     body: dict[str, object]
     match result:
+        case AccountsReport():
+            return _accounts_document(result)
         case ChangeReport():
             body = {
                 "status": result.status,
@@ -148,6 +154,7 @@ def document(result: Result) -> dict[str, object]:
                 "roots": [_fields(root) for root in result.roots],
                 "servers": [_fields(server) for server in result.servers],
                 "findings": [_finding(each) for each in result.findings],
+                "accounts": None,
             }
         case HistoryReport():
             command = "history"
@@ -161,6 +168,7 @@ def document(result: Result) -> dict[str, object]:
                 "freed": result.freed,
                 "aside": result.aside,
                 "findings": [_finding(each) for each in result.findings],
+                "accounts": None,
             }
         case ListReport():
             command = "list"
@@ -170,6 +178,7 @@ def document(result: Result) -> dict[str, object]:
                 "exists": result.exists,
                 "certificates": [_fields(each) for each in result.certificates],
                 "findings": [_finding(each) for each in result.findings],
+                "accounts": None,
             }
         case RootsReport():
             command = "roots"
@@ -211,6 +220,18 @@ def document(result: Result) -> dict[str, object]:
         "command": command,
         "exit_code": int(result.exit_code),
         **body,
+    }
+
+
+def _accounts_document(result: AccountsReport) -> dict[str, object]:
+    """The document of the account that decides, and in `accounts` those of all."""
+    whole = document(result.worst)
+    own = whole["findings"]
+    assert isinstance(own, list)  # noqa: S101 - for the type checker
+    return {
+        **whole,
+        "findings": [*own, *(_finding(each) for each in result.findings)],
+        "accounts": [{"user": each.user, **document(each.report)} for each in result.accounts],
     }
 
 
@@ -262,14 +283,18 @@ def _target(target: TargetResult) -> dict[str, object]:
 def as_text(result: Result, style: Style) -> str:
     """The answer, for standard output; empty where a command only failed."""
     match result:
+        case AccountsReport():
+            lines = _accounts_lines(result, style)
+        case ChangeReport() if result.accounts:
+            lines = _fleet_lines(result, style)
         case ChangeReport():
             lines = _change_lines(result, style)
         case CheckReport():
             lines = _check_lines(result, style)
         case HistoryReport():
-            lines = _history_lines(result, style)
+            lines = [*_history_lines(result, style), *_good_news(result.findings, style)]
         case ListReport():
-            lines = _list_lines(result)
+            lines = [*_list_lines(result), *_good_news(result.findings, style)]
         case RootsReport():
             lines = _roots_lines(result)
         case ClientsReport():
@@ -302,24 +327,56 @@ def _talk_lines(result: Result) -> list[str]:
     if isinstance(result, Failure):
         lines += _error_lines(result.error)
     if isinstance(result, ChangeReport):
-        for target in result.targets:
-            if target.error is not None:
-                lines += _error_lines(target.error)
+        errors = [target.error for target in result.targets if target.error is not None]
+        if not result.accounts:
+            for error in errors:
+                lines += _error_lines(error)
+        elif errors:  # each is told at the end of the answer, with what to do
+            users = _users(len(result.targets))
+            lines.append(f"qs-certs: error: failed for {len(errors)} of {users}")
     if isinstance(result, ChangeReport | HistoryReport | ListReport | Failure):
-        for finding in result.findings:
-            if finding.severity == "ok":
-                continue
-            lines.append(f"qs-certs: {finding.severity}: {visible(finding.message)}")
+        lines += _warnings(result.findings)
+    if isinstance(result, AccountsReport):
+        failed = [each for each in result.accounts if isinstance(each.report, Failure)]
+        if failed:  # each is told in the answer, with what to do
+            users = _users(len(result.accounts))
+            lines.append(f"qs-certs: error: failed for {len(failed)} of {users}")
+        for each in result.accounts:
+            if isinstance(each.report, ListReport | HistoryReport):
+                lines += _warnings(each.report.findings, f"user {each.user}: ")
+    return lines
+
+
+def _warnings(findings: Iterable[Finding], whose: str = "") -> list[str]:
+    lines: list[str] = []
+    for finding in findings:
+        if finding.severity != "ok":
+            lines.append(
+                f"qs-certs: {finding.severity}: {visible(whose)}{visible(finding.message)}"
+            )
             lines += [f"{_HINT}{visible(fix)}" for fix in finding.fix]
     return lines
 
 
-def _error_lines(error: QsCertsError) -> list[str]:
-    why = f": {error.why}" if error.why else ""
+def _good_news(findings: Iterable[Finding], style: Style) -> list[str]:
     return [
-        f"qs-certs: error: {visible(error.message)}{visible(why)}",
+        line
+        for finding in findings
+        if finding.severity == "ok"
+        for line in _marked("ok", visible(finding.message), style)
+    ]
+
+
+def _error_lines(error: QsCertsError) -> list[str]:
+    return [
+        f"qs-certs: error: {_what_and_why(error)}",
         *(f"{_HINT}{visible(fix)}" for fix in error.fix),
     ]
+
+
+def _what_and_why(error: QsCertsError) -> str:
+    why = f": {error.why}" if error.why else ""
+    return visible(error.message + why)
 
 
 def _marked(severity: str, text: str, style: Style) -> list[str]:
@@ -340,12 +397,104 @@ def _change_lines(report: ChangeReport, style: Style) -> list[str]:
     lines: list[str] = []
     for target in report.targets:
         lines += _target_lines(report.command, target, style)
-    for finding in report.findings:
-        if finding.severity == "ok":
-            lines += _marked("ok", visible(finding.message), style)
+    lines += _good_news(report.findings, style)
     if report.impact is not None:
         lines += _impact_lines(report.impact, style)
     return lines
+
+
+def _users(count: int) -> str:
+    return "1 user" if count == 1 else f"{count} users"
+
+
+def _fleet_lines(report: ChangeReport, style: Style) -> list[str]:
+    """A line for each user, then a summary; the failures last, each with what to do."""
+    lines: list[str] = []
+    failed: list[str] = []
+    waiting = 0
+    for target in report.targets:
+        if isinstance(target.error, Interrupted):
+            waiting += 1
+        elif target.error is not None:
+            whole = replace(style, width=None)
+            first, *rest = _target_lines(report.command, target, whole)
+            failed += [f"{first}: {_what_and_why(target.error)}", *rest]
+            failed += [f"    next  {visible(fix)}" for fix in target.error.fix]
+        else:
+            alone = replace(target, source=None, undo=None)
+            lines += _target_lines(report.command, alone, style)
+    states = [target.status for target in report.targets]
+    counts = {state: states.count(state) for state in ("changed", "would-change", "unchanged")}
+    counts["failed"] = states.count("failed") - waiting
+    counts["not done, interrupted"] = waiting
+    told = ", ".join(
+        f"{count} {'would change' if state == 'would-change' else state}"
+        for state, count in counts.items()
+        if count
+    )
+    sources = dict.fromkeys(target.source for target in report.targets if target.source is not None)
+    return [
+        *lines,
+        *_good_news(report.findings, style),
+        *([told] if told else []),
+        *(f"  source  {_SOURCES[source]}" for source in sources),
+        *([f"  undo    {visible(report.undo)}"] if report.undo is not None else []),
+        *failed,
+    ]
+
+
+def _accounts_lines(report: AccountsReport, style: Style) -> list[str]:
+    lines: list[str] = []
+    if len(report.accounts) == 1 or report.command != "check":
+        for each in report.accounts:
+            if isinstance(each.report, Failure):
+                lines += _account_lines(each, style)
+            else:
+                lines.append(style.strong(f"user {visible(each.user)}"))
+                lines += as_text(each.report, style).splitlines()
+        return [*lines, *_good_news(report.findings, style)]
+    good = [each for each in report.accounts if each.report.status == "ok"]
+    bad = [each for each in report.accounts if each.report.status != "ok"]
+    for each in good:
+        lines += _account_lines(each, style)
+    lines += _good_news(report.findings, style)
+    lines.append(_count_of_states(report))
+    for each in bad:
+        lines += _account_lines(each, style)
+    return lines
+
+
+def _account_lines(account: AccountReport, style: Style) -> list[str]:
+    """One line where all is well; otherwise one for each thing that is not, with what to do."""
+    name = visible(account.user)
+    report = account.report
+    if isinstance(report, Failure):
+        error = report.error
+        return [
+            f"{style.mark('error')} {name}: {_what_and_why(error)}",
+            *(f"    next  {visible(fix)}" for fix in error.fix),
+        ]
+    bad = [each for each in report.findings if each.severity != "ok"]
+    bad.sort(key=lambda each: _ORDER.index(each.severity))
+    if not bad:
+        said = "; ".join(visible(each.message) for each in report.findings) or "healthy"
+        return [f"{style.mark('ok')} {name}: {said}"]
+    lines: list[str] = []
+    for each in bad:
+        text = f"{visible(each.message)}  [{each.code}]"
+        lines.append(f"{style.mark(each.severity)} {name}: {text}")
+        lines += [f"    next  {visible(fix)}" for fix in each.fix[:1]]
+    return lines
+
+
+def _count_of_states(report: AccountsReport) -> str:
+    states = [each.report.status for each in report.accounts]
+    counted = {state: states.count(state) for state in dict.fromkeys(states)}
+    words = {"action-needed": "need action", "unknown": "could not be told"}
+    order = ("ok", "action-needed", "unknown", "failed")
+    return ", ".join(
+        f"{counted[state]} {words.get(state, state)}" for state in order if state in counted
+    )
 
 
 def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]:
@@ -523,7 +672,8 @@ def _clients_lines(report: ClientsReport) -> list[str]:
         lines.append(f"on {report.system}; more: qs-certs clients NAME")
         width = max((len(each.slug) for each in report.clients), default=0)
         for each in report.clients:
-            lines.append(f"{each.slug:<{width}}  {_matters(each.sslmodes)}")
+            matters = f"{_matters(each.sslmodes)} ({_proof(each)})"
+            lines += folded(f"{each.slug:<{width}}  {matters}", 80, " " * (width + 2))
         return lines
     for each in report.clients:
         lines += ["", f"{each.name} ({each.driver}, {each.versions})"]
@@ -534,10 +684,12 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             ("set", each.set_instead),
             ("verified", each.verified_when),
             *(("note", note) for note in each.notes),
+            ("proven", _proof(each)),
             ("known from", each.evidence),
         )
         for label, text in rows:
             lines += _wrapped(text, f"  {label:<11}", " " * 13)
+        lines += _guide_lines(each)
     return lines[1:]
 
 
@@ -549,6 +701,22 @@ def _matters(modes: Sequence[str]) -> str:
     if len(modes) > 1 and tuple(modes) == SSLMODES[-len(modes) :]:
         return f"reads the root file in {modes[0]} and stricter modes"
     return f"reads the root file in {', '.join(modes)}"
+
+
+def _guide_lines(client: ClientEntry) -> list[str]:
+    if client.guide is None:
+        return []
+    lines = ["  for Query Service"]
+    for number, step in enumerate(client.guide.steps, 1):
+        lines += _wrapped(step, f"    {number}. ", " " * 7)
+    if client.guide.instead:
+        lines += _wrapped(client.guide.instead, "    instead of the root file: ", " " * 7)
+    return lines + _wrapped(client.guide.see, "    to see that it verifies: ", " " * 7)
+
+
+def _proof(client: ClientEntry) -> str:
+    """`tested 15`, `tried`, `source`, `documentation`."""
+    return " ".join((client.proven, ", ".join(client.tested_versions))).rstrip()
 
 
 # --- check --------------------------------------------------------------------------------------
@@ -670,27 +838,46 @@ INTUNE_LIMIT = 2048
 """Characters that Intune keeps of a detection script's output."""
 
 
-def as_nagios(report: CheckReport | Failure) -> tuple[str, int]:
+def as_nagios(report: CheckReport | AccountsReport | Failure) -> tuple[str, int]:
     """One line and the exit code of the monitoring plugins' convention: 0 OK, 1 WARNING,
     2 CRITICAL, 3 UNKNOWN."""
     # What stands behind a bar would be performance data.
     summary = _summary(report).replace("|", "/")
-    if isinstance(report, Failure):
+    if report.status == "failed":
         return f"QS-CERTS UNKNOWN - {summary}", 3
-    warned = any(finding.severity == "warning" for finding in report.findings)
+    warned = any(finding.severity == "warning" for finding in _all_findings(report))
     code = {"ok": 1 if warned else 0, "action-needed": 2, "unknown": 3}[report.status]
     word = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[code]
     return f"QS-CERTS {word} - {summary}", code
 
 
-def as_intune(report: CheckReport | Failure) -> str:
+def as_intune(report: CheckReport | AccountsReport | Failure) -> str:
     """One line of at most 2,048 characters; the exit code stays `check`'s own."""
     line = f"qs-certs: {report.status}: {_summary(report)}"
     return line if len(line) <= INTUNE_LIMIT else line[: INTUNE_LIMIT - 3] + "..."
 
 
-def _summary(report: CheckReport | Failure) -> str:
+def _all_findings(report: Result) -> tuple[Finding, ...]:
+    if isinstance(report, AccountsReport):
+        return tuple(each for one in report.accounts for each in _all_findings(one.report))
+    return report.findings if isinstance(report, CheckReport | Failure) else ()
+
+
+def _summary(report: CheckReport | AccountsReport | Failure) -> str:
     if isinstance(report, Failure):
         return visible(report.error.message)
-    bad = [finding for finding in report.findings if finding.severity != "ok"]
+    if isinstance(report, AccountsReport):
+        worse_first = sorted(report.accounts, key=lambda each: each.report.status == "ok")
+        parts = [
+            f"{visible(each.user)}: {_summary(each.report)}"
+            for each in worse_first
+            if isinstance(each.report, CheckReport | Failure)
+            and (each.report.status != "ok" or any(_bad(each.report.findings)))
+        ]
+        return "; ".join([f"{_users(len(report.accounts))}: {_count_of_states(report)}", *parts])
+    bad = _bad(report.findings)
     return "; ".join(visible(finding.message) for finding in bad or report.findings) or "healthy"
+
+
+def _bad(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity != "ok"]

@@ -24,6 +24,7 @@ Outcome = Literal["encrypted", "plaintext", "fails"]
 _SEVERITY_OF_CODE = (
     # The order in which one exit code outranks another where several targets or servers ended
     # differently: what must stop a script first.
+    ExitCode.INTERRUPTED,
     ExitCode.BUG,
     ExitCode.INTEGRITY,
     ExitCode.NOT_WRITTEN,
@@ -109,6 +110,10 @@ class ChangeReport:
     targets: tuple[TargetResult, ...]
     findings: tuple[Finding, ...] = ()
     impact: tuple[Impact, ...] | None = None
+    accounts: bool = False
+    """Accounts were chosen: a line for each, and a summary."""
+    undo: str | None = None
+    """The command that undoes it for all accounts that were changed."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -192,6 +197,10 @@ class ListReport:
     certificates: tuple[ListedCertificate, ...]
     findings: tuple[Finding, ...] = ()
     exit_code: ExitCode = ExitCode.OK
+
+    @property
+    def status(self) -> Literal["ok"]:
+        return "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +342,40 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountReport:
+    """What `check`, `list` or `history` established for one account."""
+
+    user: str
+    report: CheckReport | ListReport | HistoryReport | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsReport:
+    """What `check`, `list` and `history` return for accounts that an administrator chose.
+
+    *findings* concern the choice.  There is at least one account.
+    """
+
+    command: Literal["check", "list", "history"]
+    accounts: tuple[AccountReport, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def worst(self) -> CheckReport | ListReport | HistoryReport | Failure:
+        """The report that decides how the command ends; the first of several like it."""
+        code = self.exit_code
+        return next(each.report for each in self.accounts if each.report.exit_code == code)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return worst(each.report.exit_code for each in self.accounts)
+
+    @property
+    def status(self) -> str:
+        return self.worst.status
+
+
+@dataclass(frozen=True, slots=True)
 class Impact:
     """What a change of the root file would do to one known server, in its effective sslmode."""
 
@@ -362,8 +405,20 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientGuide:
+    """How to connect to Query Service; *instead* is empty where the root file does it."""
+
+    steps: tuple[str, ...]
+    instead: str
+    see: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientEntry:
-    """One client on one system.  *sslmodes* are those in which it judges by the root file."""
+    """One client on one system.  *sslmodes* are those in which it judges by the root file.
+
+    *proven* is "tested" where the project's own suite runs it, in *tested_versions*.
+    """
 
     slug: str
     name: str
@@ -376,6 +431,10 @@ class ClientEntry:
     verified_when: str
     evidence: str
     notes: tuple[str, ...]
+    proven: Literal["tested", "tried", "source", "documentation"] = "documentation"
+    tested_versions: tuple[str, ...] = ()
+    guide: ClientGuide | None = None
+    """Where Query Service names the client."""
 
 
 @dataclass(frozen=True, slots=True)

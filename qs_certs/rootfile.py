@@ -96,6 +96,8 @@ def look(
     crl = crl if crl is not None and os.path.exists(crl) else None  # noqa: PTH110
     try:
         content = files.read(path) or b""
+        if (known := understood(content)) is not None:
+            return Facts(path, decided_by, "loads", known, True, None, crl, client)
         loaded = openssl.load(path)
     except (OSError, QsCertsError) as error:
         why = files.reason(error) if isinstance(error, OSError) else error.why or error.message
@@ -107,6 +109,26 @@ def look(
         reason = parsed.problem or loaded.error
         return Facts(path, decided_by, "unloadable", parsed, True, reason, crl, client)
     return Facts(path, decided_by, "loads", parsed, True, None, crl, client)
+
+
+_understood: dict[bytes, Bundle] = {}
+
+
+def understand_default() -> None:
+    """Remember the file that holds the default root alone, if it loads.
+
+    A run over many accounts meets it in most homes, and a forked child has what its parent knows.
+    """
+    from qs_certs import sources
+
+    content = bundle.canonical(sources.embedded(catalogue.ROOTS[catalogue.DEFAULT]))
+    if openssl.load_bytes(content).error is None:
+        _understood[content] = bundle.parse(content)
+
+
+def understood(content: bytes) -> Bundle | None:
+    """What is in *content*, where it is remembered as one that loads."""
+    return _understood.get(content)
 
 
 def default(around: Surroundings, target: str | None = None) -> Facts:

@@ -300,7 +300,7 @@ class Session:
         for entry in self._journal.open:
             try:
                 path = files.resolve(entry.change.target, self._disk)
-                files.remove_litter(*os.path.split(path), disk=self._disk)
+                self.remove_litter(entry.change.target, path)
                 found = files.read(path, self._disk)
             except (CouldNotRead, TargetRefused):
                 continue
@@ -314,6 +314,26 @@ class Session:
             if entry.made_folder:
                 files.remove_folder_if_empty(folder, self._disk)
             self.void(entry)
+
+    def remove_litter(self, target: str, path: str) -> None:
+        """Remove what interrupted runs left beside *path*, the file behind *target*.
+
+        Worthless is what the store keeps, or a torn piece of what was to become the target.
+        """
+
+        def worthless(found: bytes) -> bool:
+            names = {digest(found)}
+            history = self._journal.of(target)
+            names.update(each.change.after for each in history if each.change.after is not None)
+            for name in names:
+                with contextlib.suppress(StoreTampered):
+                    whole = self._store.content(name) or b""
+                    # After a power cut the end of a torn piece may be zeros.
+                    if len(found) <= len(whole) and whole.startswith(found.rstrip(b"\0")):
+                        return True
+            return False
+
+        files.remove_litter(*os.path.split(path), worthless=worthless, disk=self._disk)
 
     def record(
         self,
@@ -430,7 +450,15 @@ class Session:
         """Put a journal *raw* in place of this one.  Raises as `files.replace` does."""
         path = self._store._journal_path
         now = files.read(path, self._disk)
-        files.replace(path, raw, expected=now, verify=lambda _: None, mode=0o600, disk=self._disk)
+        files.replace(
+            path,
+            raw,
+            expected=now,
+            verify=lambda _: None,
+            mode=0o600,
+            shared=False,
+            disk=self._disk,
+        )
         self._journal = Journal(path)
         self._journal.read(raw)
 

@@ -1,4 +1,5 @@
-"""Virtual environments made from the locks, for `onboard.py` and `test.py`.  Standard library only.
+"""Virtual environments made from the locks, for `onboard.py`, `test.py` and an offline kit's
+`install.py`.  Standard library only.
 
 Nothing outside the environment's own folder is touched, so an externally managed Python (PEP 668)
 stays as it is.  Dependencies come from locks with hashes and as wheels only: no code of anybody
@@ -28,6 +29,8 @@ OURS = "qs-certs-made-this"
 # Written after everything else; holds the fingerprint of what the environment was made from.
 COMPLETE = "qs-certs-complete"
 
+FROM_A_FOLDER = "--find-links"
+
 _NO_NETWORK = (
     "connection",  # "Failed to establish a new connection", "Connection refused", "... reset"
     "name resolution",
@@ -55,11 +58,16 @@ class SetupFailed(Exception):
 
 
 class Recipe(NamedTuple):
-    """What an environment is made from."""
+    """What an environment is made from.
+
+    With *wheels*, a folder, everything is in there and in the locks, qs-certs included: no index is
+    asked and no checkout needed.
+    """
 
     locks: tuple[Path, ...]
     editable: bool
     checkout: Path = CHECKOUT
+    wheels: Path | None = None
 
     def fingerprint(self) -> str:
         """Twelve hex digits that differ where the environment would.
@@ -69,8 +77,10 @@ class Recipe(NamedTuple):
         digest = hashlib.sha256()
         python = f"{sys.version_info[0]}.{sys.version_info[1]} {sys.platform} {sys.base_prefix}"
         digest.update(f"{python} editable={self.editable}\n".encode())
-        files = [*self.locks, self.checkout / "pyproject.toml"]
-        if not self.editable:
+        files = [*self.locks]
+        if self.wheels is None:
+            files.append(self.checkout / "pyproject.toml")
+        if self.wheels is None and not self.editable:
             package = self.checkout / "qs_certs"
             files += (f for f in package.rglob("*") if f.is_file() and f.suffix != ".pyc")
         for file in sorted(files):
@@ -146,11 +156,12 @@ def ensure(environment: Path, recipe: Recipe) -> bool:
         environment.mkdir(parents=True, exist_ok=True)
         (environment / OURS).write_text("Safe to delete.\n", encoding="ascii")
         install = _make_empty(environment)
+        offline = ["--no-index", FROM_A_FOLDER, str(recipe.wheels)] if recipe.wheels else []
         for lock in recipe.locks:
-            _pip([*install, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)])
-        # The build backend is in the environment already, out of its lock: nothing is fetched here.
-        source = ["--editable", str(recipe.checkout)] if recipe.editable else [str(recipe.checkout)]
-        _pip([*install, "--no-index", "--no-deps", "--no-build-isolation", *source])
+            locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+            _pip([*install, *offline, *locked])
+        if recipe.wheels is None:
+            _pip([*install, *_package(recipe)])
         (environment / COMPLETE).write_text(fingerprint, encoding="ascii")
     except OSError as error:
         raise SetupFailed(
@@ -159,6 +170,13 @@ def ensure(environment: Path, recipe: Recipe) -> bool:
             ("free some space, or mend the rights on that folder, then run the same again",),
         ) from error
     return True
+
+
+def _package(recipe: Recipe) -> list[str]:
+    """pip's arguments for the checkout itself: nothing is fetched, nothing resolved."""
+    # The build backend is in the environment already, out of its lock.
+    source = ["--editable", str(recipe.checkout)] if recipe.editable else [str(recipe.checkout)]
+    return ["--no-index", "--no-deps", "--no-build-isolation", *source]
 
 
 def _complete(environment: Path, fingerprint: str) -> bool:
@@ -217,6 +235,10 @@ def _captured(command: list[str]) -> subprocess.CompletedProcess[str]:
     environ.setdefault("UV_NATIVE_TLS", "1")  # the system's CAs: a company's proxy is among them
     for elsewhere in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"):
         environ.pop(elsewhere, None)
+    if FROM_A_FOLDER in command:
+        # Out of that folder and nowhere else, whatever this machine's pip and uv are set up for.
+        environ = {k: v for k, v in environ.items() if not k.startswith(("PIP_FIND", "UV_FIND"))}
+        environ.update({"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"})
     return subprocess.run(
         command, check=False, capture_output=True, text=True, errors="replace", env=environ
     )
@@ -228,13 +250,23 @@ def _pip(command: list[str]) -> None:
         return
     words = (done.stdout + done.stderr).lower()
     why = _last_words(done)
+    kit = FROM_A_FOLDER in command
     if "do not match the hashes" in words or "hash mismatch" in words:
+        named = re.findall(r"(?m)^\s+(\S+==\S+) from ", done.stderr)  # pip has them on other lines
         raise SetupFailed(
             "a package is not the one whose hash is pinned",
-            why,
-            ("do not go on: ask whoever runs the package index or the proxy of this network",),
+            "; ".join([*named, why]),
+            ("do not go on: ask whoever made this kit" if kit else
+             "do not go on: ask whoever runs the package index or the proxy of this network",),
             exit_code=5,
-        )
+        )  # fmt: skip
+    if kit:
+        raise SetupFailed(
+            "this kit lacks a package for this system and Python",
+            why,
+            ("its README.txt says what it was made for: use one of those Pythons, or copy the kit",
+             "again; `python3 scripts/kit.py make` in a checkout makes one for other systems"),
+        )  # fmt: skip
     if any(sign in words for sign in _NO_NETWORK):
         raise SetupFailed(
             "cannot fetch the packages that qs-certs is built on",

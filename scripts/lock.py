@@ -2,7 +2,7 @@
 
     python3 scripts/lock.py [--upgrade]
 
-Writes requirements/dev.txt, build.txt and runtime.txt from pyproject.toml, then proves that each
+Writes requirements/dev.txt, build.txt, runtime.txt and single.txt from pyproject.toml, then proves that each
 can be installed from wheels alone on every system that we promise.  Versions that are pinned
 already stay unless pyproject.toml no longer allows them; --upgrade takes the newest.
 """
@@ -19,11 +19,12 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 UV = "uv>=0.9,<0.14"
 
-# The first holds everything; the two others are parts of it, so that all agree on versions.
+# The first holds everything; the others are parts of it, so that all agree on versions.
 LOCKS = {
     "dev": ["pyproject.toml", "--group", "dev"],
     "build": ["--group", "build", "--constraint", "requirements/dev.txt"],
     "runtime": ["pyproject.toml", "--constraint", "requirements/dev.txt"],
+    "single": ["pyproject.toml", "--group", "single", "--constraint", "requirements/dev.txt"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 SYSTEMS = (
@@ -36,14 +37,26 @@ SYSTEMS = (
 HEADER = "# Made by scripts/lock.py from pyproject.toml.  Hashes of wheels only.\n"
 
 
-def lock(uv: list[str], name: str, upgrade: bool) -> None:
-    """Write one lock."""
-    path = CHECKOUT / "requirements" / f"{name}.txt"
+def uv_in(folder: str) -> list[str]:
+    """Install uv into an environment in the empty *folder*; the command that runs it."""
+    venv.create(folder, with_pip=True)
+    python = str(Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python"))
+    subprocess.run([python, "-m", "pip", "install", "--quiet", UV], check=True)
+    return [python, "-m", "uv"]
+
+
+def path_of(name: str) -> Path:
+    """The file of one lock."""
+    return CHECKOUT / "requirements" / f"{name}.txt"
+
+
+def lock(uv: list[str], name: str, path: Path, *options: str) -> None:
+    """Write one lock to *path*; pins that are in it already stay."""
     path.parent.mkdir(exist_ok=True)
     command = [*uv, "pip", "compile", *LOCKS[name], "--output-file", str(path), "--quiet"]
     command += ["--universal", "--python-version", PYTHONS[0], "--no-python-downloads"]
     command += ["--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate"]
-    subprocess.run(command + ["--upgrade"] * upgrade, cwd=CHECKOUT, check=True)
+    subprocess.run([*command, *options], cwd=CHECKOUT, check=True)
     path.write_text(HEADER + path.read_text("utf-8"), encoding="utf-8", newline="\n")
 
 
@@ -61,12 +74,9 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=True)
-        python = str(Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python"))
-        subprocess.run([python, "-m", "pip", "install", "--quiet", UV], check=True)
-        uv = [python, "-m", "uv"]
+        uv = uv_in(folder)
         for name in LOCKS:
-            lock(uv, name, upgrade=bool(arguments))
+            lock(uv, name, path_of(name), *arguments)
         cases = list(product(LOCKS, SYSTEMS, PYTHONS))
         failed = [case for case in cases if not installs(uv, *case, str(Path(folder, "target")))]
     for name, system, version in failed:

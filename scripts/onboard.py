@@ -133,12 +133,11 @@ def environments(app: Path) -> list[Path]:
     return sorted(found for found in app.glob("env-*") if (found / OURS).is_file())
 
 
-def set_up(where: Places) -> tuple[Path, bool]:
+def set_up(where: Places, recipe: Recipe) -> tuple[Path, bool]:
     """Make the environment and its launcher.  The environment, and whether it is new.
 
     Each version has its own, so an interrupted update leaves the old one working.
     """
-    recipe = Recipe(LOCKS, editable=False)
     environment = where.app / f"env-{recipe.fingerprint()}"
     new = ensure(environment, recipe)
     typed = link(where.launcher, where.app, environment)
@@ -166,25 +165,33 @@ def uninstall(where: Places) -> int:
     return 0
 
 
-def main(arguments: list[str]) -> int:
+def onboard(script: Path, about: str, recipe: Recipe, arguments: list[str]) -> int:
+    """Set up from *recipe*, then `qs-certs install`: its exit code.
+
+    *script* is what the user called, *about* its help text.
+    """
     if arguments in (["--help"], ["-h"]):
-        print(__doc__.rstrip())
+        print(about.rstrip())
         return 0
     try:
-        elsewhere = with_new_enough_python(Path(__file__), arguments)
+        elsewhere = with_new_enough_python(script, arguments)
         if elsewhere is not None:
             return elsewhere
         for_others = acts_for_others(os.environ, arguments)
         where = places(sys.platform, os.environ, Path.home(), for_others)
         if "--uninstall" in arguments:
             return uninstall(where)
-        environment, _ = set_up(where)
+        environment, _ = set_up(where, recipe)
     except SetupFailed as failure:
         return report(failure)
     except KeyboardInterrupt:
         say("interrupted; run the same command again to go on")
         return 130
     return run([str(program(environment, "qs-certs")), "install", *arguments])
+
+
+def main(arguments: list[str]) -> int:
+    return onboard(Path(__file__), __doc__ or "", Recipe(LOCKS, editable=False), arguments)
 
 
 if __name__ == "__main__":

@@ -87,9 +87,10 @@ def environment(home: Path | None, env: Mapping[str, str] | None) -> dict[str, s
 
 
 class Psql:
-    """The psql of this machine.  Raises ClientMissing where there is none."""
+    """The psql of this machine, run by *user* where we are root.  Raises ClientMissing."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: int | None = None) -> None:
+        self._user = user
         self._path = _find_psql()
         shown = subprocess.run(
             [self._path, "--version"], capture_output=True, text=True, check=True
@@ -109,6 +110,9 @@ class Psql:
                 [self._path, "-X", "-A", "-t", "-w", "-d", conninfo, "-c", _QUESTION],
                 env=environment(home, env),
                 cwd=cwd or "/",
+                user=self._user,
+                group=self._user,
+                extra_groups=None if self._user is None else [],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -214,9 +218,10 @@ YARDSTICK = (15, 16, 17, 18)
 
 
 class Libpqs:
-    """One libpq per major version, fetched and started when first asked for."""
+    """One libpq per major version, fetched and started when first asked for, as *user* if given."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: int | None = None) -> None:
+        self._user = user
         self._started: dict[int, Libpq | ClientMissing] = {}
 
     def __getitem__(self, major: int) -> Libpq:
@@ -224,7 +229,7 @@ class Libpqs:
         found = self._started.get(major)
         if found is None or (isinstance(found, Libpq) and not found.alive):
             try:
-                found = Libpq(_fetch(WHEELS[major]))
+                found = Libpq(_fetch(WHEELS[major]), self._user)
             except ClientMissing as missing:
                 found = missing
             self._started[major] = found
@@ -239,11 +244,21 @@ class Libpqs:
 
 
 class Libpq:
-    """A libpq in a worker process, which ends with us."""
+    """A libpq in a worker process, which ends with us; of *user*, where we are root and it is given.
 
-    def __init__(self, library: Path) -> None:
+    The process changes its user when it has loaded the library, which may lie in our own home.
+    """
+
+    def __init__(self, library: Path, user: int | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(library)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                __file__,
+                str(library),
+                *([] if user is None else [str(user)]),
+            ],
             # Not every library of a wheel knows that its neighbours lie beside it.
             env=environment(None, {"LD_LIBRARY_PATH": str(library.parent)}),
             cwd="/",
@@ -387,13 +402,17 @@ def _connect(libpq: ctypes.CDLL, conninfo: str) -> dict[str, str]:
         libpq.PQfinish(connection)
 
 
-def _work(path: str) -> None:
+def _work(path: str, user: int | None) -> None:
     """Answer requests until standard input ends."""
     try:
         libpq = _load(path)
     except OSError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return
+    if user is not None and sys.platform != "win32":
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
     print(json.dumps({"version": libpq.PQlibVersion()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -407,4 +426,4 @@ def _work(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1])
+    _work(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None)

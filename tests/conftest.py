@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.clients import WHEELS, YARDSTICK, ClientMissing, Libpq, Libpqs, Psql
-from tests.faults.counting import pytest_terminal_summary  # noqa: F401 - the counts, at the end
+from tests.faults.counting import count, pytest_terminal_summary  # noqa: F401 - at the end
 from tests.pki import Authority, Certificate
 from tests.postgres import Postgres, PostgresMissing, Settings
 

@@ -35,9 +35,9 @@ SOURCE: Path = Path(qs_certs.__file__).resolve().parent.parent
 # imported before root's rights are dropped.
 _AS_USER = """\
 import os, sys
-import platformdirs.unix, ssl, tempfile
+import ctypes, platformdirs.unix, ssl, tempfile
 from cryptography import x509
-from qs_certs import cli, inspection, openssl, render, sources
+from qs_certs import cli, inspection, openssl, render, sources, userlist
 user = int(sys.argv.pop(1))
 os.setgroups([])
 os.setgid(user)

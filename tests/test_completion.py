@@ -214,6 +214,7 @@ def test_changes_are_those_of_the_file_that_is_named_newest_first(program: Progr
     assert offered(program, "rollback ") == ["2", "1"]
     assert offered(program, "rollback --dedicated ") == ["3"]
     assert offered(program, f"history --target {program.dedicated_file} ") == ["3"]
+    assert offered(program, "rollback --user somebody ") == []
 
 
 def test_a_damaged_journal_offers_nothing_and_says_nothing(program: Program) -> None:
@@ -243,7 +244,7 @@ def test_every_argument_and_option_that_we_know_words_for_offers_them() -> None:
         if not parameter._custom_shell_complete and not getattr(parameter, "is_flag", False)
     }
     files = {"--target", "--ca-bundle", "--from"}
-    theirs = {"conninfo", "--host", "--port", "--sha256", "--url"}
+    theirs = {"conninfo", "--host", "--port", "--sha256", "--url", "--user"}
     numbers = {"--timeout", "--warn-days", "--limit", "--keep", "--older-than"}
     chosen = {"--format"}  # typer knows its values
     assert without == files | theirs | numbers | chosen

@@ -8,12 +8,13 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
+import clients_page
 import jsonschema
 import pytest
 
 import qs_certs
 from qs_certs import accounts
-from qs_certs.knowledge import CLIENTS, FINDINGS, MESSAGES, Message
+from qs_certs.knowledge import CLIENTS, FINDINGS, GUIDES, MESSAGES, Message
 from qs_certs.knowledge.messages import GAP, WHOLE
 from qs_certs.libpq.locations import Surroundings
 from tests.clients import Psql
@@ -197,6 +198,71 @@ def test_an_unknown_client_is_wrong_usage(program: Program) -> None:
     assert done.code == 2
     assert problems("clients", done.document) == []
     assert done.document["error"]["code"] == "wrong-usage"
+
+
+def test_every_client_of_query_service_has_a_guide_and_no_other() -> None:
+    assert set(GUIDES) == {client.slug for client in CLIENTS if client.query_service}
+    for client in CLIENTS:
+        if client.slug in GUIDES:
+            systems = (client.linux, client.macos, client.windows)
+            here = [system for system in systems if system.runs_here]
+            matters = any(system.root_file_matters for system in here)
+            assert bool(GUIDES[client.slug].instead) is not matters, client.slug
+            assert matters is ("install" in GUIDES[client.slug].steps[0]), client.slug
+
+
+@pytest.mark.parametrize("slug", GUIDES)
+def test_a_guide_is_printed_and_is_in_json(program: Program, slug: str) -> None:
+    (client,) = (
+        each
+        for each in program.ok("clients", slug, "--json").document["clients"]
+        if each["slug"] == slug
+    )
+    guide = GUIDES[slug]
+    told = {"steps": list(guide.steps), "instead": guide.instead, "see": guide.see}
+    assert client["guide"] == told
+    text = squeezed(program.ok("clients", slug).out)
+    for fact in (*guide.steps, guide.instead, guide.see):
+        assert squeezed(fact) in text
+
+
+OF_QUERY_SERVICE = (
+    "psql", "Jupyter", "Python", "SQLAlchemy", "RStudio", "DbVisualizer", "Aqua Data Studio",
+    "Tableau", "Power BI", "Looker", "Postico", "VS Code",
+)  # fmt: skip
+"""Query Service's own list, in its own words."""
+
+
+@pytest.mark.parametrize("name", OF_QUERY_SERVICE)
+def test_query_service_s_own_names_lead_to_guides(program: Program, name: str) -> None:
+    document = program.ok("clients", name, "--json").document
+    assert document["clients"]
+    for client in document["clients"]:
+        assert client["guide"] is not None, client["slug"]
+        assert client["verified_when"]
+
+
+def test_other_clients_have_no_guide(program: Program) -> None:
+    (client,) = program.ok("clients", "pgadmin", "--json").document["clients"]
+    assert client["guide"] is None
+    assert "for Query Service" not in program.ok("clients", "pgadmin").out
+
+
+def test_a_row_says_whether_it_was_tested_or_read(program: Program) -> None:
+    document = program.ok("clients", "ruby-pg", "npgsql-6", "--json").document
+    proven = {
+        each["slug"]: (each["proven"], each["tested_versions"]) for each in document["clients"]
+    }
+    assert proven == {"ruby-pg": ("tested", ["1.4"]), "npgsql-6": ("source", [])}
+    lines = program.ok("clients").out
+    assert "stricter modes (tested 1.4)" in squeezed(lines)
+    assert "(source)" in lines
+    assert "proven     tested 1.4" in program.ok("clients", "ruby-pg").out
+
+
+def test_the_page_of_clients_is_what_the_program_knows() -> None:
+    page = PACKAGE.parent / "docs" / "clients.md"
+    assert page.read_text("utf-8") == clients_page.page(), "python3 scripts/clients_page.py"
 
 
 # --- schemas --------------------------------------------------------------------------------------

@@ -233,6 +233,11 @@ MESSAGES_OF_SECTION_6 = [
     ("root-unloadable", "ssl.SSLError: [X509] PEM lib (_ssl.c:4149)"),
     ("closed-at-once", "ConnectionError: unexpected connection_lost() call"),
     ("old-tls-protocol", "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version (_ssl.c:1006)"),
+    ("invalid-setting", "ClientConfigurationError: `sslmode` parameter must be one of: disable, allow, prefer, require, verify-ca, verify-full"),
+    ("root-unreadable", "  context.load_verify_locations(cafile=sslrootcert)\nPermissionError: [Errno 13] Permission denied"),
+    ("root-missing", "  context.load_verify_locations(cafile=sslrootcert)\nFileNotFoundError: [Errno 2] No such file or directory"),
+    ("root-unloadable", "  context.load_verify_locations(cafile=sslrootcert)\nIsADirectoryError: [Errno 21] Is a directory"),
+    ("unreachable", f"InterfaceError: Can't create a connection to host {HOST} and port 80 (timeout is None and source_address is None)."),
     # pgjdbc
     ("root-missing", JAVA_FILE),
     ("root-missing", JAVA_CAUSE + "(No such file or directory)"),
@@ -263,6 +268,8 @@ MESSAGES_OF_SECTION_6 = [
     ("root-unloadable", "cannot parse `host=x`: failed to configure TLS (unable to add CA to cert pool)"),
     ("root-unloadable", "pq: couldn't parse pem from sslrootcert"),
     ("root-missing", f"unable to read CA file: open {PATH}: no such file or directory"),
+    ("root-missing", f"open {PATH}: no such file or directory"),
+    ("folder-unreadable", "stat /home/me/.postgresql/postgresql.crt: permission denied"),
     ("closed-at-once", PGX + "tls error: EOF"),
     ("old-tls-protocol", "remote error: tls: protocol version not supported"),
     # node-postgres
@@ -280,6 +287,7 @@ MESSAGES_OF_SECTION_6 = [
     ("not-postgresql", "Error: There was an error establishing an SSL connection"),
     ("closed-at-once", "Error: Connection terminated unexpectedly"),
     ("old-tls-protocol", "Error: write EPROTO 4017:error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version"),
+    ("root-missing", f"Error: ENOENT: no such file or directory, open '{PATH}'"),
     # Npgsql and Power BI
     ("windows-store-untrusted", "Npgsql.NpgsqlException: Exception while performing SSL handshake\n ---> System.Security.Authentication.AuthenticationException: The remote certificate was rejected by the provided RemoteCertificateValidationCallback."),
     ("windows-store-untrusted", "The remote certificate is invalid according to the validation procedure."),
@@ -725,8 +733,8 @@ def test_what_pgjdbc_says_is_recognised(
 SLUGS = """
 psql libpq psycopg psycopg2 sqlalchemy jupyter asyncpg pgjdbc dbvisualizer aqua-data-studio dbeaver
 datagrip looker rstudio-rjdbc rstudio-rpostgres tableau power-bi npgsql-4 npgsql-5 npgsql-6
-npgsql-10 pgx lib-pq lib-pq-1.11 node-postgres vscode-sqltools pg8000 psqlodbc excel postico pgadmin
-dbd-pg ruby-pg php
+npgsql-10 pgx pgx-4 lib-pq lib-pq-1.11 node-postgres vscode-sqltools pg8000 psqlodbc excel postico pgadmin
+dbd-pg ruby-pg php rpostgresql
 """.split()  # noqa: SIM905 - a paragraph reads better than sixty lines
 
 
@@ -748,7 +756,8 @@ def test_every_client_that_query_service_names_is_there() -> None:
 def test_a_client_has_every_field_and_an_entry_per_system(slug: str) -> None:
     (client,) = (client for client in CLIENTS if client.slug == slug)
     assert all((client.name, client.driver, client.versions, client.verified_when))
-    assert re.match("tested: .*[0-9]|source|documentation", client.evidence)
+    assert re.match("tested: |tried: .*[0-9]|source|documentation", client.evidence)
+    assert (client.proven == "tested") is bool(client.tested)
     systems = (client.on("linux"), client.on("macos"), client.on("windows"))
     assert systems == (client.linux, client.macos, client.windows)
     assert any(system.runs_here for system in systems)

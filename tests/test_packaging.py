@@ -22,7 +22,7 @@ tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else 
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-LOCKS = ("dev", "build", "runtime")
+LOCKS = ("dev", "build", "runtime", "single")
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +90,15 @@ def declared(name: str) -> list[Requirement]:
     lists = {
         "runtime": PYPROJECT["project"]["dependencies"],
         "build": groups["build"],
+        "single": PYPROJECT["project"]["dependencies"] + groups["single"],
         "dev": [
-            *(each for each in groups["dev"] if isinstance(each, str)),
-            *groups["build"],
-            *groups["docs"],
+            text
+            for name in (
+                "dev",
+                *(each["include-group"] for each in groups["dev"] if isinstance(each, dict)),
+            )
+            for text in groups[name]
+            if isinstance(text, str)
         ],
     }
     return [Requirement(text) for text in lists[name]]
@@ -136,7 +141,7 @@ def test_a_lock_holds_pins_and_hashes_and_no_word_of_where_they_came_from(name: 
     assert rest == ""
 
 
-@pytest.mark.parametrize("name", ["build", "runtime"])
+@pytest.mark.parametrize("name", ["build", "runtime", "single"])
 def test_the_locks_agree_with_each_other(name: str) -> None:
     everything = {str(pin.specifier) for many in pins("dev").values() for pin in many}
     assert pins(name).keys() <= pins("dev").keys()
@@ -155,7 +160,9 @@ def test_one_lowest_python_everywhere() -> None:
     assert tuple(f"python{v}" for v in reversed(lock.PYTHONS)) == environment.NEWER_PYTHONS
 
 
-@pytest.mark.parametrize("script", ["environment", "onboard", "test"])
+@pytest.mark.parametrize(
+    "script", ["environment", "onboard", "test", "install_from_kit", "kit", "single"]
+)
 def test_a_script_can_tell_a_python_that_is_too_old(script: str) -> None:
     source = (ROOT / "scripts" / f"{script}.py").read_text("utf-8")
     ast.parse(source, feature_version=(3, 7))

@@ -147,6 +147,7 @@ def test_every_option_of_the_program_is_in_the_readme() -> None:
 
 OF_OTHER_PROGRAMS = {
     "--uninstall",  # scripts/onboard.py
+    *("--output", "--expected"),  # scripts/report.py
     *("-noout", "-fingerprint", "-sha256", "-in"),  # openssl
 }
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ import qs_certs
 from qs_certs import accounts, catalogue
 from qs_certs.accounts import Account
 from qs_certs.errors import TargetRefused, WrongUsage
+from tests.people import made, real_sudo
 from tests.program import Done, Program, assert_one_clear_error, snapshot
 
 if sys.platform == "win32":
@@ -82,40 +80,8 @@ class Person:
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
     """A locked account with a home of its own, gone after the module."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to make an account")
-    if sys.platform != "linux" or shutil.which("useradd", path="/usr/sbin:/sbin") is None:
-        pytest.skip("needs useradd")
-    import pwd
-
-    name = f"qscerts{os.getpid()}"
-    folder = Path(tempfile.mkdtemp(prefix="qs-certs-accounts-"))
-    folder.chmod(0o755)
-    made = administer("useradd", "-m", "-d", str(folder / "home"), "-s", "/bin/sh", name)
-    if made.returncode != 0:
-        shutil.rmtree(folder)
-        pytest.skip(f"needs useradd to work: {made.stderr.decode().strip()}")
-    try:
-        entry = pwd.getpwnam(name)
-        yield Account(name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
-    finally:
-        administer("userdel", name).check_returncode()
-        shutil.rmtree(folder)
-
-
-def administer(*command: str) -> subprocess.CompletedProcess[bytes]:
-    """Change the user database; again, while somebody else is changing it."""
-    for _ in range(50):
-        done = subprocess.run(
-            command,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            capture_output=True,
-            check=False,
-        )
-        if b"lock" not in done.stderr:
-            break
-        time.sleep(0.1)
-    return done
+    with made([f"qscerts{os.getpid()}"]) as accounts_made:
+        yield accounts_made[0]
 
 
 @pytest.fixture(params=["as sudo sets it", "real sudo"])
@@ -134,21 +100,6 @@ def person(request: pytest.FixtureRequest, account: Account) -> Iterator[Person]
         yield Person(account, roots_home, sudo)
 
 
-@contextlib.contextmanager
-def real_sudo(account: Account) -> Iterator[str]:
-    """Let *account* call sudo without a password, for as long as this lasts."""
-    sudo, rules = shutil.which("sudo"), Path("/etc/sudoers.d")
-    if sudo is None or not rules.is_dir():
-        pytest.skip("needs sudo")
-    rule = rules / f"qs-certs-{account.name}"
-    rule.write_text(f"{account.name} ALL=(root) NOPASSWD: ALL\n")
-    rule.chmod(0o440)
-    try:
-        yield sudo
-    finally:
-        rule.unlink()
-
-
 @pytest.mark.parametrize("kept_home", [True, False], ids=["HOME kept", "HOME reset"])
 def test_everything_is_made_in_the_caller_s_home_and_belongs_to_them(
     person: Person, kept_home: bool
@@ -165,8 +116,10 @@ def test_everything_is_made_in_the_caller_s_home_and_belongs_to_them(
     assert person.program.root_file.stat().st_mode & 0o777 == 0o644
 
     assert "nothing to do" in person("install", kept_home=kept_home).out
-    assert "install" in person("history", kept_home=kept_home).out
-    assert "DigiCert Global Root G2" in person("list", kept_home=kept_home).out
+    for words, shown in (("history", "install"), ("list", "DigiCert Global Root G2")):
+        told = person(words, kept_home=kept_home).out
+        assert shown in told
+        assert f"under sudo: this is the file of {person.account.name}" in told
     assert person("rollback", kept_home=kept_home).code == 0
     assert not person.program.root_file.parent.exists()
     assert person("rollback", kept_home=kept_home).code == 0

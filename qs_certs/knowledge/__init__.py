@@ -9,16 +9,19 @@ from dataclasses import dataclass
 
 from qs_certs.knowledge.clients import CLIENTS, Client, OnSystem, find_client
 from qs_certs.knowledge.findings import FINDINGS, FindingKind
+from qs_certs.knowledge.guides import GUIDES, Guide
 from qs_certs.knowledge.messages import MESSAGES, Message, fold, recognise
 from qs_certs.results import Severity
 
 __all__ = [
     "CLIENTS",
     "FINDINGS",
+    "GUIDES",
     "MESSAGES",
     "Client",
     "Explanation",
     "FindingKind",
+    "Guide",
     "Message",
     "OnSystem",
     "explain",

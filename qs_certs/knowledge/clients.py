@@ -11,6 +11,9 @@ from typing import Literal
 from qs_certs.knowledge.messages import fold
 
 System = Literal["linux", "macos", "windows"]
+Proof = Literal["tested", "tried", "source", "documentation"]
+"""How a row is known, the best first: `tests/matrix` runs it with a real server every time; it was
+run once, by hand; its source was read; its documentation was."""
 
 _ALL_BUT_DISABLE = ("allow", "prefer", "require", "verify-ca", "verify-full")
 _FROM_REQUIRE = ("require", "verify-ca", "verify-full")
@@ -38,7 +41,11 @@ class OnSystem:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client or driver.  *evidence* says how we know: tested (with versions), source, documentation."""
+    """A client or driver.
+
+    *tested* holds the versions that `tests/matrix` runs, by their first numbers; *evidence* tells
+    the rest of how we know, and begins with the word for it: see Proof.
+    """
 
     slug: str
     name: str
@@ -53,6 +60,13 @@ class Client:
     notes: tuple[str, ...] = ()
     query_service: bool = False
     """Adobe's guides for Query Service name it."""
+    tested: tuple[str, ...] = ()
+
+    @property
+    def proven(self) -> Proof:
+        """How this row is known."""
+        words: tuple[Proof, ...] = ("tested", "tried", "source", "documentation")
+        return next(word for word in words if self.evidence.startswith(word))
 
     def on(self, system: System) -> OnSystem:
         """The behaviour on *system*."""
@@ -93,7 +107,7 @@ def _everywhere(one: OnSystem) -> tuple[OnSystem, OnSystem, OnSystem]:
 _NOT_HERE = OnSystem("", _NEVER, "Does not run on this system.", runs_here=False)
 _PROOF = (
     "In verify-full a connection that succeeds is verified. Counter-check: with the root file "
-    "set to /nonexistent it must fail."
+    "set to /missing.crt it must fail."
 )
 
 # --- libpq: everything that links it looks alike ---
@@ -121,12 +135,13 @@ _LIBPQ = (
         "9.6 to 18",
         *_libpq("sslmode=verify-full; PGSSLROOTCERT or sslrootcert for another file"),
         _PROOF + " The banner's SSL line only says that the session is encrypted.",
-        "tested: psql 13.16, 15.18, 17.11, 18.6 on Linux; source for macOS and Windows",
+        "tested: 15 on Linux; tried: 13.16, 15.18, 17.11, 18.6; source for macOS and Windows",
         notes=(
             "Query Service's copied command says require: change it to verify-full.",
             "From version 12 on also set PGGSSENCMODE=disable for Query Service.",
         ),
         query_service=True,
+        tested=("15",),
     ),
     Client(
         "libpq",
@@ -135,13 +150,14 @@ _LIBPQ = (
         "9.6 to 18",
         *_libpq("sslmode=verify-full; PGSSLROOTCERT or sslrootcert for another file"),
         _PROOF,
-        "tested: 9.6.2 to 18.6 on Linux; source for macOS and Windows",
+        "tested: 13.3 to 18.6 on Linux; tried: 9.6.2 to 12; source for macOS and Windows",
         notes=(
             "Once the file exists, every mode but disable checks the chain.",
             "Only verify-full checks the name.",
             "After a failed check prefer, the default, goes on in plaintext if the server lets it.",
             "sslrootcert=system needs libpq 16 and a build that knows the system's roots.",
         ),
+        tested=("13", "14", "15", "16", "17", "18"),
     ),
     Client(
         "psycopg",
@@ -150,9 +166,10 @@ _LIBPQ = (
         "3.1 and later",
         *_libpq("sslmode='verify-full' among the connection arguments"),
         _PROOF,
-        "tested: the libpq in wheels up to 3.3.9 on Linux",
+        "tested: with the libpq 18 of its wheel on Linux; tried: wheels of 3.1 and 3.2",
         aliases=("psycopg3", "psycopg-binary"),
         notes=("sslrootcert=system fails with the libpq in wheels unless SSL_CERT_FILE is set.",),
+        tested=("3.3",),
     ),
     Client(
         "psycopg2",
@@ -161,10 +178,11 @@ _LIBPQ = (
         "2.7 and later",
         *_libpq("sslmode='verify-full' among the connection arguments"),
         _PROOF,
-        "tested: the libpq in wheels up to 2.9.13 on Linux",
+        "tested: with the libpq 17 of its wheel on Linux; tried: wheels from 2.7 on",
         aliases=("psycopg2-binary", "python", "aepp"),
         notes=("psycopg2-binary brings its own libpq, so psql's version says nothing about it.",),
         query_service=True,
+        tested=("2.9",),
     ),
     Client(
         "sqlalchemy",
@@ -173,9 +191,10 @@ _LIBPQ = (
         "with either of the two",
         *_libpq("connect_args={'sslmode': 'verify-full'}"),
         _PROOF,
-        "documentation; libpq itself tested",
+        "tested: over psycopg2 on Linux",
         notes=("With asyncpg or pg8000 as driver, see these.",),
         query_service=True,
+        tested=("2",),
     ),
     Client(
         "jupyter",
@@ -201,18 +220,32 @@ _LIBPQ = (
         query_service=True,
     ),
     Client(
+        "rpostgresql",
+        "R RPostgreSQL",
+        "libpq",
+        "any",
+        *_libpq("dbname = 'host=... sslmode=verify-full' in dbConnect, or PGSSLMODE"),
+        _PROOF,
+        "tested: on Linux, with the libpq of the system",
+        notes=(
+            "It has no argument for sslmode; a dbname with an equals sign goes to libpq whole.",
+        ),
+        tested=("0.7",),
+    ),
+    Client(
         "psqlodbc",
         "psqlODBC",
         "libpq",
-        "17 and 18",
+        "13 to 18",
         *_libpq("SSLmode=verify-full in the DSN; pqopt={sslrootcert=...}"),
         _PROOF,
-        "tested: 17.00.0004 and 18.00.0005 on Linux",
+        "tested: 13.02 on Linux; tried: 17.00.0004, 18.00.0005",
         aliases=("odbc", "unixodbc", "postgresql-odbc"),
         notes=(
             "Its default mode is disable, and PGSSLMODE never applies.",
             "A plain sslrootcert attribute is silently ignored.",
         ),
+        tested=("13.02",),
     ),
     Client(
         "excel",
@@ -222,7 +255,7 @@ _LIBPQ = (
         _NOT_HERE,
         *_libpq("SSLmode=verify-full in the DSN")[1:],
         _PROOF,
-        "documentation; psqlODBC itself tested on Linux",
+        "documentation; psqlODBC itself tested",
         aliases=("microsoft excel",),
         notes=(
             "Power Query's own PostgreSQL connector in Excel uses Npgsql: see power-bi.",
@@ -246,8 +279,9 @@ _LIBPQ = (
         "any",
         *_libpq("sslmode=verify-full in the DSN"),
         _PROOF,
-        "documentation; libpq itself tested",
+        "tested: on Linux, with the libpq of the system",
         aliases=("perl",),
+        tested=("3.16",),
     ),
     Client(
         "ruby-pg",
@@ -256,8 +290,9 @@ _LIBPQ = (
         "any",
         *_libpq("sslmode: 'verify-full' for PG.connect"),
         _PROOF,
-        "documentation; libpq itself tested",
+        "tested: on Linux, with the libpq of the system",
         aliases=("ruby", "rails", "activerecord"),
+        tested=("1.4",),
     ),
     Client(
         "php",
@@ -266,9 +301,10 @@ _LIBPQ = (
         "any",
         *_libpq("sslmode=verify-full in the connection string"),
         _PROOF,
-        "documentation; libpq itself tested",
+        "tested: pg_connect and PDO on Linux, with the libpq of the system",
         aliases=("pdo", "pdo_pgsql", "laravel"),
         notes=("Under a web server the home is the server's, often /var/www: name the file.",),
+        tested=("8.2",),
     ),
 )
 
@@ -301,13 +337,19 @@ _PGJDBC = (
         "42.2 and later",
         *_pgjdbc("sslmode=verify-full; sslrootcert for another file"),
         _PROOF,
-        "tested: 42.2.15, 42.5.5, 42.7.7, 42.7.14 on Linux; source for Windows",
+        "tested: 42.5 on Linux; tried: 42.2.15, 42.7.7, 42.7.14; source for Windows",
         aliases=("jdbc", "postgresql-jdbc", "java"),
         notes=(
             "Reads none of the PGSSL* variables.",
+            "Takes DER, PKCS #7, and a leaf or an intermediate as root, which libpq does not.",
+            (
+                "Refuses a byte order mark, a private key and most TRUSTED CERTIFICATE blocks, which "
+                "libpq takes."
+            ),
             "ssl=true without an sslmode means verify-full.",
             _JAVA_STORE,
         ),
+        tested=("42.5",),
     ),
     Client(
         "dbvisualizer",
@@ -521,12 +563,34 @@ _OTHERS = (
         OnSystem("~/.postgresql/root.crt by the password database", _FROM_REQUIRE, _GO_SET),
         OnSystem("postgresql\\root.crt in the folder that APPDATA names", _FROM_REQUIRE, _GO_SET),
         _PROOF,
-        "tested: 5.5.0 and 5.9.2 on Linux; source for macOS and Windows",
+        "tried: 5.5.0 and 5.9.2 on Linux; source for macOS and Windows",
         aliases=("go", "golang"),
         notes=(
             "Without a root file verify-full takes the system's roots.",
             "A root file without any usable certificate breaks every mode, from 5.9 even disable.",
+            "Skips a damaged block where libpq gives up the whole file.",
+            "Takes a leaf or an intermediate as root, which libpq does not.",
         ),
+    ),
+    Client(
+        "pgx-4",
+        "Go pgx 4",
+        "pgx",
+        "4",
+        OnSystem("~/.postgresql/root.crt by the password database", _FROM_REQUIRE, _GO_SET),
+        OnSystem("~/.postgresql/root.crt by the password database", _FROM_REQUIRE, _GO_SET),
+        OnSystem("postgresql\\root.crt in the folder that APPDATA names", _FROM_REQUIRE, _GO_SET),
+        _PROOF,
+        "tested: 4.15 on Linux; source for macOS and Windows",
+        aliases=("go", "golang"),
+        notes=(
+            "Without a root file verify-full takes the system's roots.",
+            "A root file without any usable certificate breaks every mode but disable.",
+            "With allow it does not get as far as TLS where the server refuses plaintext.",
+            "Skips a damaged block where libpq gives up the whole file.",
+            "Takes a leaf or an intermediate as root, which libpq does not.",
+        ),
+        tested=("4.15",),
     ),
     Client(
         "lib-pq",
@@ -541,7 +605,7 @@ _OTHERS = (
             _GO_SET,
         ),
         _PROOF,
-        "tested: 1.12.3 on Linux; source for macOS and Windows",
+        "tried: 1.12.3 on Linux; source for macOS and Windows",
         aliases=("lib/pq", "go", "golang"),
         notes=("The default file counts only when sslmode is given explicitly.",),
     ),
@@ -566,8 +630,10 @@ _OTHERS = (
             "sslmode=verify-full; sslrootcert or PGSSLROOTCERT to name the file",
         ),
         "In verify-full a connection that succeeds is verified.",
-        "tested: 1.10.9 and 1.11.2 on Linux",
+        "tested: 1.10 on Linux; tried: 1.11.2",
         aliases=("lib/pq", "lib-pq", "go", "golang"),
+        notes=("With sslrootcert given, require checks the chain, too.",),
+        tested=("1.10",),
     ),
     Client(
         "asyncpg",
@@ -590,8 +656,9 @@ _OTHERS = (
             "PGSSLROOTCERT to name the file, and sslmode=verify-full in the DSN",
         ),
         _PROOF,
-        "tested: 0.32.0 on Linux; source for Windows",
+        "tested: 0.32 on Linux; source for Windows",
         notes=("There is no sslrootcert argument: use the DSN or the environment.",),
+        tested=("0.32",),
     ),
     Client(
         "pg8000",
@@ -600,8 +667,9 @@ _OTHERS = (
         "1.31",
         *_everywhere(OnSystem("nowhere: the program gives a context", _NEVER, _SSL_CONTEXT)),
         "Only with such a context; ssl_context=True encrypts and verifies nothing.",
-        "tested: 1.31.6 on Linux",
+        "tested: 1.31 on Linux",
         notes=("Without a context it goes on in plaintext where the server declines TLS.",),
+        tested=("1.31",),
     ),
     Client(
         "node-postgres",
@@ -613,12 +681,14 @@ _OTHERS = (
         ),
         "With ssl: true a connection that succeeds is verified; not with "
         "rejectUnauthorized: false.",
-        "tested: 8.23.1 with Node 20 on Linux",
+        "tested: 8.23 with Node 20 on Linux",
         aliases=("node", "nodejs", "pg", "javascript", "typescript"),
         notes=(
             "PGSSLROOTCERT is ignored.",
             "sslmode or sslrootcert in a connection string replaces the ssl object.",
+            "prefer, require and verify-ca in a connection string all mean verify-full.",
         ),
+        tested=("8.23",),
     ),
     Client(
         "vscode-sqltools",

@@ -758,6 +758,29 @@ _CHANGES = (
         ("qs-certs install --user root",),
     ),
     FindingKind(
+        "accounts-left-out",
+        "ok",
+        "Some accounts were left out",
+        "--all-users means people with a home on this machine: not the accounts of services, and "
+        "no home on a network, where another machine may be in charge. Who is named is included.",
+        ("qs-certs install --user <name>",),
+    ),
+    FindingKind(
+        "no-accounts",
+        "ok",
+        "There is nobody to work for",
+        "No account of this machine is that of a person with a home on it.",
+        ("qs-certs install --user <name>",),
+    ),
+    FindingKind(
+        "home-refused",
+        "error",
+        "A user's home is missing, or others can change it",
+        "The home, and the folder of the root file in it, must belong to the user and be closed to "
+        "changes by everybody else; otherwise somebody else decides whom this user trusts.",
+        ("ls -ld ~ ~/.postgresql", "chmod go-w ~ ~/.postgresql"),
+    ),
+    FindingKind(
         "nothing-to-roll-back",
         "warning",
         "There is nothing to undo",
@@ -791,6 +814,22 @@ _CHANGES = (
 )
 
 _ERRORS = (
+    FindingKind(
+        "bug",
+        "error",
+        "The program has a bug",
+        "Something happened in the work for one user that nobody foresaw. The root file has its old "
+        "or its new content; the names of the place and the error, which are shown, hold no secret.",
+        ("qs-certs history --user <name>",),
+    ),
+    FindingKind(
+        "interrupted",
+        "error",
+        "The run was interrupted",
+        "Ctrl-C ended it. Every root file has its old or its new content, never a part of one; "
+        "what was done before stays done, and the same command does the rest.",
+        ("qs-certs history",),
+    ),
     FindingKind(
         "wrong-usage",
         "error",

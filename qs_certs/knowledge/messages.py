@@ -90,6 +90,7 @@ MESSAGES: tuple[Message, ...] = (
             "invalid sslmode value",
             "unsupported sslmode",
             "sslmode is invalid",
+            "sslmode parameter must be one of",
             "in connection info string",
             "invalid connection option",
             "unterminated quoted string in connection",
@@ -120,7 +121,10 @@ MESSAGES: tuple[Message, ...] = (
             "HOME is another user's, for instance /root in a container that runs as somebody else.",
             "sudo made ~/.postgresql, so it belongs to root.",
         ),
-        ("could not open certificate file … permission denied",),
+        (
+            "could not open certificate file … permission denied",
+            "postgresql.crt: permission denied",  # lib/pq before 1.12
+        ),
     ),
     Message(
         "stray-client-certificate",
@@ -160,6 +164,9 @@ MESSAGES: tuple[Message, ...] = (
         "root-unreadable",
         ("sudo wrote the file, so it belongs to root.", "Its mode does not let this user read it."),
         (
+            # Python does not name the file.
+            "=PermissionError: [Errno 13] Permission denied",
+            "load_verify_locations … PermissionError: [Errno 13]",
             "could not read root certificate file … permission denied",
             "could not open ssl root certificate file … permission denied",
             "could not open ssl root certificate file … access is denied",
@@ -174,6 +181,8 @@ MESSAGES: tuple[Message, ...] = (
         (
             "could not open ssl root certificate file … is a directory",
             "unable to read CA file … is a directory",
+            "=IsADirectoryError: [Errno 21] Is a directory",
+            "load_verify_locations … IsADirectoryError: [Errno 21]",
         ),
     ),
     Message(
@@ -197,8 +206,11 @@ MESSAGES: tuple[Message, ...] = (
             "or change sslmode to disable server certificate verification",
             "could not open ssl root certificate file",
             "unable to read CA file",
-            "ENOENT: no such file or directory, open … root.crt",
+            "ENOENT: no such file or directory, open … .crt",
+            ".crt: no such file or directory",  # Go
             "make sure … root.crt … exists and is readable",
+            "=FileNotFoundError: [Errno 2] No such file or directory",
+            "load_verify_locations … FileNotFoundError: [Errno 2]",
         ),
     ),
     Message(
@@ -242,7 +254,7 @@ MESSAGES: tuple[Message, ...] = (
     Message(
         "root-unloadable",
         (
-            "Nothing after the colon: the file may not be read; often sudo wrote it.",
+            "Nothing, or nonsense, after the colon: the file may not be read; often sudo wrote it.",
             _DER,
             _BROKEN,
             _GLUED,
@@ -637,6 +649,7 @@ MESSAGES: tuple[Message, ...] = (
             "No route to host",
             "EHOSTUNREACH",
             "Check that the hostname and port are correct and that the postmaster",
+            "Can't create a connection to host",  # pg8000, for a name without an address, too
         ),
     ),
     Message(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, NoReturn
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -101,8 +101,16 @@ SECRET_KEYWORDS = frozenset(name for name, row in _KEYWORDS.items() if row.secre
 
 _SPACE = " \t\n\v\f\r"  # C's isspace() in the "C" locale
 _KEYWORD_AHEAD = re.compile(rf"(?:{'|'.join(sorted(KEYWORDS, key=len, reverse=True))})\s*=")
-_LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
+# A line's end, with the mark before it by which a command goes on (POSIX, cmd, PowerShell) and the
+# prompt that a shell puts before the next line: bash, PowerShell, cmd, zsh.
+_LINE_BREAK = re.compile(
+    r"(?<![ \t])[ \t]*[\\^`]?(?:\r\n?|\n)[ \t\r\n]*(?:(?:>>?|More\?|[bd]?quote>)[ \t]*)?"
+)
+# A backslash at the end of a line has swallowed the next setting.
+_SETTING_BELOW = re.compile(rf"\n\s*{_KEYWORD_AHEAD.pattern}")
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*", re.ASCII)
+# The backticks of Markdown around the whole.
+_FENCE = re.compile(r"\A\s*(?:```[^\S\n]*\w*\n(.*)\n[^\S\n]*```|`([^`]*)`)\s*\Z", re.DOTALL)
 # What a value must not hold: a secret that a missing quote or separator let slip into it, the
 # credentials of a URI, an access token.
 _SECRET_INSIDE = re.compile(
@@ -247,6 +255,11 @@ def parse_conninfo(text: str) -> Given:
 
     Raises WrongUsage, in libpq's words where libpq has some, without quoting what may be secret.
     """
+    if re.search("&(?:#39|#x27|apos|quot);", text):  # out of a web page's source
+        from html import unescape
+
+        text = unescape(text)
+    text = _FENCE.sub(lambda found: found[1] or found[2] or "", text)
     whole = text.lstrip("\ufeff\u200b" + _SPACE)  # at the end, a backslash may escape a space
     text = whole.rstrip("\u200b" + _SPACE)
     if "\0" in text:
@@ -265,6 +278,27 @@ def parse_conninfo(text: str) -> Given:
         plain = _unwrapped(whole.translate(_CURLY))
         return _sieved(_first_sound(_key_values, (whole, unwrapped, plain)))
     return _sieved(Given(_host_and_port(text), "host"))
+
+
+def from_words(words: Sequence[str]) -> str:
+    """The connection string in *words*, which a shell has split.
+
+    It is one word; or a whole psql command was pasted without quotes around it, so that the shell
+    has taken its own away: `[NAME=value ...] psql CONNINFO`.  Raises WrongUsage for anything else,
+    since quotes are missing where a password may be.
+    """
+    if len(words) == 1:
+        return words[0]
+    *before, program, conninfo = words
+    if (
+        re.fullmatch(r"(?:.*[\\/])?psql(?:\.exe)?", program)
+        and all(re.fullmatch(r"[A-Za-z_]\w*=.*", word, re.DOTALL) for word in before)
+        and (_is_uri(conninfo) or re.search(r"\bhost(?:addr)?\s*=", conninfo))
+    ):
+        parted = (word.partition("=") for word in before)
+        assigned = (f"{name}={shlex.quote(value)}" for name, _, value in parted)
+        return " ".join((*assigned, "psql", shlex.quote(conninfo)))
+    raise WrongUsage("too many arguments; a connection string goes into quotes")
 
 
 def _is_uri(text: str) -> bool:
@@ -297,7 +331,7 @@ def _store(values: dict[str, str], keyword: str, value: str) -> bool:
 
 
 def _first_sound(parse: Callable[[str], Given], candidates: Iterable[str]) -> Given:
-    """The first of *candidates* that parses into values without curly quotes and the like.
+    """The first of *candidates* whose values hold no curly quotes and no other line's setting.
 
     The text as it stands comes first, so that what libpq takes is taken as libpq takes it; the
     complaint is about that one too.
@@ -310,7 +344,10 @@ def _first_sound(parse: Callable[[str], Given], candidates: Iterable[str]) -> Gi
         except WrongUsage as error:
             complaint = complaint or error
             continue
-        if all(value == value.translate(_CURLY) for value in given.values.values()):
+        if all(
+            value == value.translate(_CURLY) and not _SETTING_BELOW.search(value)
+            for value in given.values.values()
+        ):
             return given
         fallback = fallback or given
     if fallback is None and complaint is not None:

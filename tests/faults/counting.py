@@ -10,6 +10,8 @@ import pytest
 _KEY = "faults"
 ORACLE = "oracle"
 """What the oracle suite counts with, noted at the end of each of its tests."""
+MATRIX = "matrix"
+"""What the matrix of clients counts with."""
 Count = Callable[[str, int], None]
 """Note that so many of something ran in this test."""
 
@@ -23,7 +25,7 @@ def count(record_property: Callable[[str, object], None]) -> Count:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for key, when in ((ORACLE, "teardown"), (_KEY, "call")):
+    for key, when in ((ORACLE, "teardown"), (_KEY, "call"), (MATRIX, "call")):
         totals: Counter[str] = Counter()
         for reports in terminalreporter.stats.values():
             for report in reports:

@@ -9,7 +9,7 @@ log up to a point and yields the legal states of the disk after a power cut ther
 - "any" (all that POSIX promises): a change of a name is durable when its own folder was synced,
   and before that any subset of them may be (ALICE: Pillai et al., OSDI 2014).
 
-A rename is one change.  Modes, owners and the words in the lock file are not modelled.
+A rename is one change, and so is an exchange.  Modes, owners and the words in the lock file are not modelled.
 """
 
 # Paths are strings for the seam.
@@ -80,8 +80,8 @@ class Log:
 class RecordingDisk(FaultyDisk):
     """A disk that logs; it can die like a faulty one, and be used again by the next process."""
 
-    def __init__(self, base: Path, image: Image) -> None:
-        super().__init__()
+    def __init__(self, base: Path, image: Image, *, exchanges: bool = True) -> None:
+        super().__init__(exchanges=exchanges)
         self._base = str(base)
         self.log = Log(image)
         self._now = dict(self.log.names)
@@ -115,9 +115,15 @@ class RecordingDisk(FaultyDisk):
                 self._sizes[node] = size
             case "fsync", (fd,):
                 self._log(Sync(self._folders[fd] if fd in self._folders else self._files[fd][0]))
-            case "rename", (source, target):
+            case (("rename" | "rename_new"), (source, target)):
                 node = self._now[self._path(source)]
                 self._name(source, {self._path(source): None, self._path(target): node})
+            case "exchange", (one, other):
+                pair: dict[str, Node | None] = {
+                    self._path(one): self._now[self._path(other)],
+                    self._path(other): self._now[self._path(one)],
+                }
+                self._name(one, pair)
             case (("unlink" | "rmdir"), (path,)):
                 self._name(path, {self._path(path): None})
             case "mkdir", (path, _):

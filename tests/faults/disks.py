@@ -18,15 +18,21 @@ class Died(BaseException):
 
 
 class RoutedDisk(Disk):
-    """A disk whose every call passes `route`; it knows which descriptors are open."""
+    """A disk whose every call passes `route`; it knows which descriptors are open.
 
-    def __init__(self) -> None:
+    *exchanges* says whether names can be exchanged: on Linux, but not on every file system.
+    """
+
+    def __init__(self, *, exchanges: bool = True) -> None:
         self.opened: set[int] = set()
+        self._exchanges = exchanges
 
     def route(self, name: str, *args: Any) -> Any:
         return self.carry_out(name, *args)
 
     def carry_out(self, name: str, *args: Any) -> Any:
+        if not self._exchanges and name in ("exchange", "rename_new"):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         result = getattr(Disk, name)(self, *args)
         if name == "open":
             self.opened.add(result)
@@ -64,8 +70,8 @@ class Fault:
 class FaultyDisk(RoutedDisk):
     """A disk on which *fault* strikes at call number *at*, counted from 1; 0 is a healthy one."""
 
-    def __init__(self, at: int = 0, fault: Fault | None = None) -> None:
-        super().__init__()
+    def __init__(self, at: int = 0, fault: Fault | None = None, *, exchanges: bool = True) -> None:
+        super().__init__(exchanges=exchanges)
         self.at = at
         self.fault = fault
         self.calls: list[str] = []
@@ -128,6 +134,7 @@ def _lost_reply(disk: FaultyDisk, name: str, args: tuple[Any, ...]) -> None:
 
 ERRNOS = ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "EMFILE", "ESTALE", "EINTR")
 WRITES = frozenset({"write"})
+CHANGES_OF_NAMES = frozenset({"rename", "rename_new", "exchange", "unlink", "mkdir"})
 FAULTS = (
     Fault("crash", lambda disk, name, args: disk.die()),
     *(Fault(name, _error(getattr(errno, name, errno.EIO))) for name in ERRNOS),
@@ -135,5 +142,5 @@ FAULTS = (
     Fault("torn write", _torn, WRITES),
     Fault("disk full", _full, WRITES),
     Fault("disk dying", _dying),
-    Fault("lost reply", _lost_reply, frozenset({"rename", "unlink", "mkdir"})),
+    Fault("lost reply", _lost_reply, CHANGES_OF_NAMES),
 )

@@ -390,10 +390,10 @@ def examine(stage: Stage) -> None:
     with Store(place.store).writing():
         pass
     hold(_identity(place.target) == before, "recovery wrote the target")
-    _history_holds(place)
+    history_holds(place)
     happened = place.changes - len(stage.ids or ())
     hold(happened == int(now != stage.old), "the history tells another story", happened)
-    hold(_litter(place.base) == [], "litter", _litter(place.base))
+    hold(litter(place.base) == [], "litter", litter(place.base))
 
     if stage.scenario.refused:
         return
@@ -412,8 +412,8 @@ def examine(stage: Stage) -> None:
     hold(place.target.is_symlink() == linked, "a link became a file")
     if "home/.postgresql" not in stage.image and sys.platform != "win32":
         hold(not place.target.parent.exists(), "a folder of ours stayed behind")
-    _history_holds(place)
-    hold(_litter(place.base) == [], "litter", _litter(place.base))
+    history_holds(place)
+    hold(litter(place.base) == [], "litter", litter(place.base))
 
 
 def _examine_upkeep(stage: Stage) -> None:
@@ -424,14 +424,14 @@ def _examine_upkeep(stage: Stage) -> None:
     hold(place.ids in (stage.ids, stage.left), "neither the old nor the new history", place.ids)
     pruned = stage.ids is not None
     if pruned:
-        _history_holds(place)
+        history_holds(place)
 
     result = stage.scenario.command(place, DISK)
     hold(result.error is None, "the same command again", result)
     hold(place.ids == stage.left, "not the new history in the end", place.ids)
     hold(_identity(place.target) == identity, "upkeep wrote the target")
-    hold(_litter(place.base) == [], "litter", _litter(place.base))
-    _history_holds(place)
+    hold(litter(place.base) == [], "litter", litter(place.base))
+    history_holds(place)
     blobs = {path.name[:64] for path in (place.store / "blobs").iterdir()}
     named = {
         each.decode() for each in _HASHES.findall((place.store / "journal.jsonl").read_bytes())
@@ -455,7 +455,7 @@ def _examine_upkeep(stage: Stage) -> None:
     if pruned:
         result = place.rollback(1)
         hold(place.content == FOREIGN, "the first content is gone", result)
-    _history_holds(place)
+    history_holds(place)
 
 
 _HASHES = re.compile(rb'"([0-9a-f]{64})"')
@@ -473,12 +473,12 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
 
 
-def _litter(base: Path) -> list[str]:
+def litter(base: Path) -> list[str]:
     found = (name for _, _, names in os.walk(base) for name in names)
     return [name for name in found if LITTER.match(name)]
 
 
-def _history_holds(place: Place) -> None:
+def history_holds(place: Place) -> None:
     """Read by this function's own code: the chain, closed records, and every content named."""
     journal = place.store / "journal.jsonl"
     raw = journal.read_bytes() if journal.exists() else b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.faults.counting import Count
 from tests.faults.crash_states import MODES, Mode, Names, RecordingDisk, images
 from tests.faults.disks import FAULTS, Died
 from tests.faults.scenarios import (
+    BY_NAME,
     Image,
     Scenario,
     Stage,
@@ -21,7 +23,7 @@ from tests.faults.scenarios import (
     judge_answer,
     stage,
 )
-from tests.faults.test_sweep import every_scenario
+from tests.faults.test_sweep import PLAIN, every_scenario
 
 CRASH = FAULTS[0]
 
@@ -65,16 +67,12 @@ class Judged:
         )
 
 
-@pytest.mark.parametrize("mode", MODES)
-@every_scenario
-def test_after_a_power_cut_at_any_step_every_promise_holds(
-    scenario: Scenario, mode: Mode, arena: Path, count: Count
-) -> None:
+def cut(scenario: Scenario, mode: Mode, arena: Path, count: Count, *, exchanges: bool) -> None:
     staged = stage(scenario, arena)
     judged = Judged(staged)
     with staged.place.entered():
         staged.reset()
-        disk = RecordingDisk(arena, staged.image)
+        disk = RecordingDisk(arena, staged.image, exchanges=exchanges)
         error = staged.scenario.command(staged.place, disk).error
         last = len(disk.log.steps)
         for upto in range(last + 1):
@@ -82,6 +80,23 @@ def test_after_a_power_cut_at_any_step_every_promise_holds(
             for image in images(disk.log, upto, mode):
                 judged.judge(image, f"step {upto}", finished=finished)
     judged.settle(count, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@every_scenario
+def test_after_a_power_cut_at_any_step_every_promise_holds(
+    scenario: Scenario, mode: Mode, arena: Path, count: Count
+) -> None:
+    cut(scenario, mode, arena, count, exchanges=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not on macOS or Windows: it is the rule there")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_same_where_names_cannot_be_exchanged(
+    name: str, mode: Mode, arena: Path, count: Count
+) -> None:
+    cut(BY_NAME[name], mode, arena, count, exchanges=False)
 
 
 @every_scenario

@@ -30,6 +30,7 @@ BY_DEFAULT = {
     "read-back-failure-is-void",
     "target-not-synced",
     "torn-tail-not-cut",
+    "exchange-not-looked-at",
     "write-in-place",
 }
 

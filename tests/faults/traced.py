@@ -17,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -61,8 +62,24 @@ class Traced:
 
 def trace(staged: Stage, log: Path, *options: str) -> Traced:
     """Run the command of *staged*, from its starting state, under strace with *options*."""
+    child, strace = launch(staged, log, *options)
+    try:
+        _, status = os.waitpid(child, 0)
+    finally:
+        strace.communicate(timeout=20)
+    return Traced(os.waitstatus_to_exitcode(status), log.read_text("utf-8", "replace"))
+
+
+def launch(
+    staged: Stage, log: Path, *options: str, ready: Callable[[], None] = lambda: None
+) -> tuple[int, subprocess.Popen[str]]:
+    """The same, without waiting: the running child, and its strace.  Who calls reaps both.
+
+    *ready* is called between the starting state and the start.
+    """
     assert STRACE is not None
     staged.reset()
+    ready()
     # Waiting for a signal makes no call that is counted; waiting for a byte would.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     with warnings.catch_warnings():
@@ -82,11 +99,10 @@ def trace(staged: Stage, log: Path, *options: str) -> Traced:
         os.kill(child, signal.SIGUSR1)
     except BaseException:
         os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        _, status = os.waitpid(child, 0)
+        os.waitpid(child, 0)
         strace.communicate(timeout=20)
-    return Traced(os.waitstatus_to_exitcode(status), log.read_text("utf-8", "replace"))
+        raise
+    return child, strace
 
 
 def _wait_until_attached(child: int, strace: subprocess.Popen[str]) -> None:

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Munki, installcheck_script: is there something to install?  The answer is an inverted exit code.
+#
+# 0   yes: `qs-certs install` would help, or there is no qs-certs at all
+# 1   no: every root file is as it should be, or only a person can help, or nobody can tell now;
+#     what it was is on standard output, which Munki logs
+#
+# Goes with install.sh as the item's postinstall_script.
+
+# --- the same in every script of this folder ------------------------------------------------------
+
+# Agents start scripts with a short PATH.  Root runs only a program that is root's, in a folder that
+# is: Homebrew, for one, gives its folders to whoever installed it.
+find_program() {
+    for program in "$(command -v qs-certs)" /usr/local/bin/qs-certs /opt/homebrew/bin/qs-certs \
+        "${HOME:-}/.local/bin/qs-certs"; do
+        [ -x "$program" ] || continue
+        [ "$(id -u)" -ne 0 ] || [ -z "$(strangers "$program" "${program%/*}")" ] || continue
+        return 0
+    done
+    echo "qs-certs is not installed"
+    return 127
+}
+
+strangers() {
+    find -L "$@" -prune \( ! -user 0 -o -perm -0002 \) 2>&1
+}
+
+# Root works on all accounts, anybody else on their own.
+everybody() {
+    [ "$(id -u)" -ne 0 ] || printf '%s\n' --all-users
+}
+
+# --------------------------------------------------------------------------------------------------
+
+find_program || exit 0
+accounts=$(everybody)
+"$program" check --format intune ${accounts:+"$accounts"}
+[ "$?" -ne 1 ] || exit 0
+exit 1

@@ -1,0 +1,1 @@
+"""Real processes, real full disks, real power cuts: see docs/durability.md."""
