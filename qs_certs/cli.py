@@ -14,11 +14,10 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from qs_certs import __version__
 from qs_certs.errors import ExitCode, QsCertsError, WrongUsage
 
 TYPE_CHECKING = False
@@ -40,10 +39,24 @@ app = typer.Typer(
 MANY_ACCOUNTS = 20
 """From so many on, a terminal shows how far the work is."""
 
+
+def _offer(kind: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
+    """What Tab offers; nothing is loaded for it until then."""
+
+    def offer(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        from qs_certs import completion
+
+        return completion.offered(kind, ctx.params, incomplete)
+
+    return offer
+
+
 Roots = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ROOT]...", help="Names from `qs-certs roots`, or SHA-256 fingerprints."
+        metavar="[ROOT]...",
+        help="Names from `qs-certs roots`, or SHA-256 fingerprints.",
+        autocompletion=_offer("roots"),
     ),
 ]
 TargetOption = Annotated[
@@ -78,27 +91,67 @@ JsonSchema = Annotated[
     bool, typer.Option("--json-schema", help="Print the JSON Schema of --json and stop.")
 ]
 Change = Annotated[
-    int | None, typer.Argument(metavar="[ID]", help="A change, as `qs-certs history` numbers it.")
+    int | None,
+    typer.Argument(
+        metavar="[ID]",
+        help="A change, as `qs-certs history` numbers it.",
+        autocompletion=_offer("changes"),
+    ),
 ]
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"qs-certs {__version__}")
+        from qs_certs.versions import versions
+
+        _print("\n".join(f"{name} {version}" for name, version in versions()))
+        raise typer.Exit
+
+
+class Shell(str, Enum):
+    """The shells that can complete our words."""
+
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+    powershell = "powershell"
+
+
+def _completion(shell: Shell | None) -> None:
+    if shell is not None:
+        from qs_certs.completion import SCRIPTS
+
+        _print(SCRIPTS[shell.value].removesuffix("\n"))
         raise typer.Exit
 
 
 @app.callback()
 def _qs_certs(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions that a bug report needs.",
+        ),
     ] = False,
+    completion: Annotated[
+        Shell | None,
+        typer.Option(
+            "--completion",
+            metavar="SHELL",
+            callback=_completion,
+            is_eager=True,
+            help="Print what makes bash, zsh, fish or powershell complete words.",
+        ),
+    ] = None,
 ) -> None:
     pass
 
 
 @app.command(
-    epilog="Example: qs-certs install    Another CA: qs-certs install --from ca.pem --sha256 AB:CD:..."
+    epilog="\b\nExample: qs-certs install\nAnother CA: qs-certs install --from ca.pem --sha256 AB:CD:..."
 )
 def install(
     roots: Roots = None,
@@ -199,8 +252,8 @@ class Format(str, Enum):
 
 
 @app.command(
-    epilog="Example: qs-certs check ORG.platform-query.adobe.io:80    "
-    "Or paste what the product shows: qs-certs check - "
+    epilog="\b\nExample: qs-certs check ORG.platform-query.adobe.io:80\n"
+    "Or paste what the product shows: qs-certs check -"
 )
 def check(
     conninfo: Annotated[
@@ -217,7 +270,13 @@ def check(
         int | None, typer.Option("--port", "-p", metavar="PORT", help="Its port.")
     ] = None,
     service: Annotated[
-        str | None, typer.Option("--service", metavar="NAME", help="A service of the service file.")
+        str | None,
+        typer.Option(
+            "--service",
+            metavar="NAME",
+            help="A service of the service file.",
+            autocompletion=_offer("services"),
+        ),
     ] = None,
     all_servers: Annotated[
         bool,
@@ -231,6 +290,7 @@ def check(
             "--sslmode",
             metavar="MODE",
             help="The goal; passes where such a connection would succeed.",
+            autocompletion=_offer("sslmodes"),
         ),
     ] = "verify-full",
     target: TargetOption = None,
@@ -323,7 +383,7 @@ def remove(
     )
 
 
-@app.command(epilog="Example: qs-certs rollback    Further back: qs-certs rollback 3")
+@app.command(epilog="\b\nExample: qs-certs rollback\nFurther back: qs-certs rollback 3")
 def rollback(
     change: Change = None,
     target: TargetOption = None,
@@ -365,7 +425,7 @@ _NEWEST = 50
 """How many changes `history` shows to a person who names no limit."""
 
 
-@app.command(epilog="Example: qs-certs history    One change as a diff: qs-certs history 3")
+@app.command(epilog="\b\nExample: qs-certs history\nOne change as a diff: qs-certs history 3")
 def history(
     change: Change = None,
     target: TargetOption = None,
@@ -449,7 +509,7 @@ def list_(
     )
 
 
-@app.command(epilog="Example: qs-certs roots    For an image: qs-certs roots --pem > root.crt")
+@app.command(epilog="\b\nExample: qs-certs roots\nFor an image: qs-certs roots --pem > root.crt")
 def roots(
     roots: Roots = None,
     pem: Annotated[
@@ -470,7 +530,11 @@ def roots(
 def clients(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Clients or drivers; all without."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Clients or drivers; all without.",
+            autocompletion=_offer("clients"),
+        ),
     ] = None,
     json: Json = False,
     json_schema: JsonSchema = False,
@@ -487,7 +551,9 @@ def explain(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CODE-OR-MESSAGE", help="As pasted; - or nothing reads standard input."
+            metavar="CODE-OR-MESSAGE",
+            help="As pasted; - or nothing reads standard input.",
+            autocompletion=_offer("codes"),
         ),
     ] = None,
     json: Json = False,
@@ -566,7 +632,7 @@ def _finish(
         _print(line)
         raise typer.Exit(code)
     else:
-        for line in render.talk(result):
+        for line in render.talk(result, _width(sys.stderr)):
             _talk(line)
         if text := render.as_text(result, _style()):
             _print(text)
@@ -636,8 +702,20 @@ def _style() -> Style:
     try:
         "✓✗└─".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
-        return Style(colour=colour, unicode=False)
-    return Style(colour=colour, unicode=True)
+        return Style(colour=colour, unicode=False, width=_width(sys.stdout))
+    return Style(colour=colour, unicode=True, width=_width(sys.stdout))
+
+
+def _width(stream: TextIO | None) -> int | None:
+    """The columns of a terminal that is wide enough to fold text for; None where there is none."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns if stream is not None else 0
+    except (OSError, ValueError):  # not a terminal, no file at all, closed
+        return None
+    return columns if columns >= _NARROWEST else None
+
+
+_NARROWEST = 30
 
 
 # typer carries its own copy of click from 0.26 on, so its classes are reached through typer.
@@ -648,6 +726,10 @@ _Abort: type[Exception] = typer.Abort
 def main() -> NoReturn:
     """The entry point.  Every way out of the program leads through here."""
     arguments = sys.argv[1:]
+    if "_QS_CERTS_COMPLETE" in os.environ:  # a shell asks what to offer
+        from qs_certs.completion import know_shells
+
+        know_shells()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the encoding has no letters for
             stream.reconfigure(errors="backslashreplace")

@@ -55,6 +55,8 @@ class Style:
 
     colour: bool = False
     unicode: bool = False
+    width: int | None = None
+    """Columns of a terminal; elsewhere a message is one line, however long."""
 
     def mark(self, severity: str) -> str:
         plain, fancy, colour = {
@@ -64,6 +66,11 @@ class Style:
         }[severity]
         text = fancy if self.unicode else plain
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colour else text
+
+    def changed(self, line: str) -> str:
+        """A line of a diff: green where it comes, red where it goes."""
+        code = {"+": "32", "-": "31"}.get(line[:1])
+        return f"\x1b[{code}m{line}\x1b[0m" if self.colour and code else line
 
     def strong(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m" if self.colour else text
@@ -85,6 +92,15 @@ def _visible(character: str) -> str:
         code = ord(character)
         return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
     return character
+
+
+def folded(text: str, width: int | None, indent: str = "") -> list[str]:
+    """*text* in lines of *width* columns, broken between words only; whole where that is None."""
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def time(moment: datetime) -> str:
@@ -277,7 +293,7 @@ def as_text(result: Result, style: Style) -> str:
         case CheckReport():
             lines = _check_lines(result, style)
         case HistoryReport():
-            lines = [*_history_lines(result), *_good_news(result.findings, style)]
+            lines = [*_history_lines(result, style), *_good_news(result.findings, style)]
         case ListReport():
             lines = [*_list_lines(result), *_good_news(result.findings, style)]
         case RootsReport():
@@ -291,8 +307,23 @@ def as_text(result: Result, style: Style) -> str:
     return "\n".join(lines)
 
 
-def talk(result: Result) -> tuple[str, ...]:
-    """What goes to standard error beside the answer: warnings, errors and hints."""
+def talk(result: Result, width: int | None = None) -> tuple[str, ...]:
+    """What goes to standard error beside the answer: warnings, errors and hints.
+
+    Hints are not folded to *width*: they hold commands, to be copied in one piece.
+    """
+    lines = _talk_lines(result)
+    return tuple(
+        part
+        for line in lines
+        for part in folded(line, None if line.startswith(_HINT) else width, "  ")
+    )
+
+
+_HINT = "qs-certs: hint: "
+
+
+def _talk_lines(result: Result) -> list[str]:
     lines: list[str] = []
     if isinstance(result, Failure):
         lines += _error_lines(result.error)
@@ -314,7 +345,7 @@ def talk(result: Result) -> tuple[str, ...]:
         for each in result.accounts:
             if isinstance(each.report, ListReport | HistoryReport):
                 lines += _warnings(each.report.findings, f"user {each.user}: ")
-    return tuple(lines)
+    return lines
 
 
 def _warnings(findings: Iterable[Finding], whose: str = "") -> list[str]:
@@ -324,28 +355,36 @@ def _warnings(findings: Iterable[Finding], whose: str = "") -> list[str]:
             lines.append(
                 f"qs-certs: {finding.severity}: {visible(whose)}{visible(finding.message)}"
             )
-            lines += [f"qs-certs: hint: {visible(fix)}" for fix in finding.fix]
+            lines += [f"{_HINT}{visible(fix)}" for fix in finding.fix]
     return lines
 
 
 def _good_news(findings: Iterable[Finding], style: Style) -> list[str]:
     return [
-        f"{style.mark('ok')} {visible(finding.message)}"
+        line
         for finding in findings
         if finding.severity == "ok"
+        for line in _marked("ok", visible(finding.message), style)
     ]
 
 
 def _error_lines(error: QsCertsError) -> list[str]:
     return [
         f"qs-certs: error: {_what_and_why(error)}",
-        *(f"qs-certs: hint: {visible(fix)}" for fix in error.fix),
+        *(f"{_HINT}{visible(fix)}" for fix in error.fix),
     ]
 
 
 def _what_and_why(error: QsCertsError) -> str:
     why = f": {error.why}" if error.why else ""
     return visible(error.message + why)
+
+
+def _marked(severity: str, text: str, style: Style) -> list[str]:
+    """*text* behind its mark; where it is folded, the lines stand below one another."""
+    mark = Style(unicode=style.unicode).mark(severity)
+    first, *rest = folded(f"{mark} {text}", style.width, " " * (len(mark) + 1))
+    return [first.replace(mark, style.mark(severity), 1), *rest]
 
 
 _SOURCES = {
@@ -378,7 +417,8 @@ def _fleet_lines(report: ChangeReport, style: Style) -> list[str]:
         if isinstance(target.error, Interrupted):
             waiting += 1
         elif target.error is not None:
-            first, *rest = _target_lines(report.command, target, style)
+            whole = replace(style, width=None)
+            first, *rest = _target_lines(report.command, target, whole)
             failed += [f"{first}: {_what_and_why(target.error)}", *rest]
             failed += [f"    next  {visible(fix)}" for fix in target.error.fix]
         else:
@@ -462,13 +502,13 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     path = visible(target.path)
     whose = f" (user {visible(target.user)})" if target.user else ""
     if target.status == "failed":
-        drift = _diff_lines(target.diff)
-        return [f"{style.mark('error')} {path}{whose}: not changed", *drift]
+        drift = _diff_lines(target.diff, style)
+        return [*_marked("error", f"{path}{whose}: not changed", style), *drift]
     if target.status == "unchanged":
         why = (
             f": {', '.join(target.present)} is there, and the file loads" if target.present else ""
         )
-        return [f"{style.mark('ok')} {path}{whose}: nothing to do{visible(why)}"]
+        return _marked("ok", f"{path}{whose}: nothing to do{visible(why)}", style)
     what = [
         *(f"added {visible(name)}" for name in target.added),
         *(f"removed {visible(name)}" for name in target.removed),
@@ -476,10 +516,10 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     ] or ["brought back its earlier content"]
     if target.status == "would-change":
         return [
-            f"{style.mark('warning')} {path}{whose} would change: {'; '.join(what)}",
-            *_diff_lines(target.diff),
+            *_marked("warning", f"{path}{whose} would change: {'; '.join(what)}", style),
+            *_diff_lines(target.diff, style),
         ]
-    lines = [f"{style.mark('ok')} {path}{whose}: {'; '.join(what)}"]
+    lines = _marked("ok", f"{path}{whose}: {'; '.join(what)}", style)
     if target.source is not None:
         lines.append(f"  source  {_SOURCES[target.source]}")
     if target.undo is not None:
@@ -488,8 +528,8 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     return lines
 
 
-def _diff_lines(diff: str) -> list[str]:
-    return [visible(line) for line in diff.splitlines()]
+def _diff_lines(diff: str, style: Style) -> list[str]:
+    return [style.changed(visible(line)) for line in diff.splitlines()]
 
 
 def _impact_lines(impact: Iterable[Impact], style: Style) -> list[str]:
@@ -515,9 +555,9 @@ def _outcome(outcome: str | None, verified: bool) -> str:
     return "encrypted and verified" if outcome == "encrypted" and verified else outcome
 
 
-def _history_lines(report: HistoryReport) -> list[str]:
+def _history_lines(report: HistoryReport, style: Style) -> list[str]:
     if report.diff is not None:
-        return _diff_lines(report.diff) or ["(no difference)"]
+        return _diff_lines(report.diff, style) or ["(no difference)"]
     if report.status != "ok":
         return _upkeep_lines(report)
     if not report.changes:
@@ -633,14 +673,8 @@ def _clients_lines(report: ClientsReport) -> list[str]:
         lines.append(f"on {report.system}; more: qs-certs clients NAME")
         width = max((len(each.slug) for each in report.clients), default=0)
         for each in report.clients:
-            modes = ", ".join(each.sslmodes)
-            matters = f"reads the root file in {modes}" if each.root_file_matters else "ignores it"
-            lines += textwrap.wrap(
-                f"{each.slug:<{width}}  {matters} ({_proof(each)})",
-                100,
-                subsequent_indent=" " * (width + 2),
-                break_on_hyphens=False,
-            )
+            matters = f"{_matters(each.sslmodes)} ({_proof(each)})"
+            lines += folded(f"{each.slug:<{width}}  {matters}", 80, " " * (width + 2))
         return lines
     for each in report.clients:
         lines += ["", f"{each.name} ({each.driver}, {each.versions})"]
@@ -658,6 +692,16 @@ def _clients_lines(report: ClientsReport) -> list[str]:
             lines += _wrapped(text, f"  {label:<11}", " " * 13)
         lines += _guide_lines(each)
     return lines[1:]
+
+
+def _matters(modes: Sequence[str]) -> str:
+    from qs_certs.libpq.outcomes import SSLMODES
+
+    if not modes:
+        return "ignores it"
+    if len(modes) > 1 and tuple(modes) == SSLMODES[-len(modes) :]:
+        return f"reads the root file in {modes[0]} and stricter modes"
+    return f"reads the root file in {', '.join(modes)}"
 
 
 def _guide_lines(client: ClientEntry) -> list[str]:
@@ -691,8 +735,9 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
     elif file.exists:
         state = _certificates(file.certificates) if file.loads else "does not load"
     lines = [f"root file  {path}  ({state}; chosen by {file.decided_by})"]
+    width = max((len(root.name) for root in report.roots), default=0)
     lines += [
-        f"root       {root.name}  "
+        f"root       {root.name:<{width}}  "
         + ("present" if root.present else "absent")
         + f", valid to {_day(root.not_after)}"
         for root in report.roots
@@ -702,14 +747,19 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
     lines.append("")
     findings = sorted(report.findings, key=lambda each: _ORDER.index(each.severity))
     for finding in findings:
-        lines.append(f"{style.mark(finding.severity)} {visible(finding.message)}  [{finding.code}]")
+        lines += _finding_lines(finding, style)
     fixes = list(dict.fromkeys(fix for each in findings for fix in each.fix))
     if fixes:
         lines += [
             "",
-            *(f"{'next' if i == 0 else 'or':<5}{visible(fix)}" for i, fix in enumerate(fixes)),
+            f"next {style.strong(visible(fixes[0]))}",
+            *(f"or   {visible(fix)}" for fix in fixes[1:]),
         ]
     return lines
+
+
+def _finding_lines(finding: Finding, style: Style) -> list[str]:
+    return _marked(finding.severity, f"{visible(finding.message)}  [{finding.code}]", style)
 
 
 def _server_lines(server: ServerReport, style: Style) -> list[str]:
@@ -736,7 +786,7 @@ def _server_lines(server: ServerReport, style: Style) -> list[str]:
         header = (
             f"  {'sslmode':<12}{'connection':<13}{'if no plaintext':<17}{'verified':<16}safe from"
         )
-        lines += ["", header, *(_mode_line(mode, server) for mode in server.sslmodes)]
+        lines += ["", header, *(_mode_line(mode, server, style) for mode in server.sslmodes)]
         lines.append("* the mode that this connection has now")
         lines += _message_lines(server)
     if server.conninfo:
@@ -757,7 +807,7 @@ def _message_lines(server: ServerReport) -> list[str]:
     return lines
 
 
-def _mode_line(mode: ModeOutcome, server: ServerReport) -> str:
+def _mode_line(mode: ModeOutcome, server: ServerReport, style: Style) -> str:
     used = "*" if mode.mode == server.effective_sslmode else " "
     verified = (
         "chain and host"
@@ -776,10 +826,11 @@ def _mode_line(mode: ModeOutcome, server: ServerReport) -> str:
         )
         if is_safe
     ]
-    return (
+    line = (
         f"{used} {mode.mode:<12}{mode.outcome:<13}{mode.outcome_if_plaintext_refused:<17}"
         f"{verified:<16}{', '.join(safe) or '-'}"
     )
+    return style.strong(line) if used == "*" else line
 
 
 # --- monitoring ---------------------------------------------------------------------------------

@@ -76,6 +76,12 @@ def _service_files(around: Surroundings) -> tuple[str, ...]:
     return (*((own,) if own is not None else ()), *around.system_service_files)
 
 
+def service_names(around: Surroundings) -> tuple[str, ...]:
+    """The services that `--service` and `service=` can name here, the user's own first."""
+    texts = (_text(path) or "" for path in _service_files(around))
+    return tuple(dict.fromkeys(name for text in texts for name in settings.service_names(text)))
+
+
 def _text(path: str) -> str | None:
     """A file's text; None where there is none or it cannot be read."""
     try:

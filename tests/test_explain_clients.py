@@ -255,7 +255,7 @@ def test_a_row_says_whether_it_was_tested_or_read(program: Program) -> None:
     }
     assert proven == {"ruby-pg": ("tested", ["1.4"]), "npgsql-6": ("source", [])}
     lines = program.ok("clients").out
-    assert "verify-full (tested 1.4)" in squeezed(lines)
+    assert "stricter modes (tested 1.4)" in squeezed(lines)
     assert "(source)" in lines
     assert "proven     tested 1.4" in program.ok("clients", "ruby-pg").out
 

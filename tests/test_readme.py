@@ -20,6 +20,7 @@ import typer
 
 from qs_certs import cli
 from qs_certs.catalogue import DEFAULT
+from qs_certs.completion import SCRIPTS
 from qs_certs.errors import ExitCode
 from qs_certs.knowledge import find_client
 from tests import https
@@ -89,6 +90,10 @@ def parse(line: str) -> None:
             continue
         if words[1:] == ["--version"]:
             continue
+        if words[1] == "--completion":
+            if words[2:] not in ([each] for each in (*SCRIPTS, "SHELL")):
+                raise USAGE_ERROR(f"no such shell: {words[2:]}")
+            continue
         if words[1] not in COMMANDS:
             raise USAGE_ERROR(f"no such command: {words[1]}")
         COMMANDS[words[1]].make_context(words[1], words[2:])
@@ -106,6 +111,7 @@ def test_every_command_line_of_the_readme_parses(line: str) -> None:
         pytest.param("qs-certs uninstall", id="unknown command"),
         pytest.param("qs-certs rollback && qs-certs rollback x", id="wrong value in the second"),
         pytest.param("qs-certs check --sslmode", id="missing value"),
+        pytest.param("qs-certs --completion tcsh", id="unknown shell"),
         pytest.param("qs-certs list a b", id="too many words"),
     ],
 )

@@ -20,6 +20,7 @@ from qs_certs.results import (
     CheckReport,
     Failure,
     Finding,
+    HistoryReport,
     RootFile,
     RootState,
     ServedCertificate,
@@ -297,3 +298,53 @@ def test_every_field_from_outside_is_shown_harmless_in_every_format() -> None:
         assert obeyed(text.replace("\n", "")) == []
     assert obeyed(as_nagios(report)[0]) == []
     assert as_json(report).isascii()
+
+
+# --- on a terminal --------------------------------------------------------------------------------
+
+WIDE = Finding(
+    "weak-sslmode", "warning", "word " * 30 + "sslmode=verify-full", ("qs-certs " + "x" * 90,)
+)
+
+
+def test_messages_fold_at_words_on_a_terminal_and_commands_do_not() -> None:
+    report = HistoryReport("/r", (), findings=(WIDE,))
+    whole = render.talk(report)
+    folded = render.talk(report, 80)
+    assert len(whole) == 2
+    assert len(folded) > 3
+    assert max(len(line) for line in folded[:-1]) <= 80
+    assert folded[-1] == whole[-1], "a command stays in one piece"
+    assert " ".join(" ".join(folded[:-1]).split()) == whole[0]
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["plain", "colour"])
+def test_a_folded_finding_stands_beside_its_mark(colour: bool) -> None:
+    style = Style(colour=colour, unicode=True, width=40)
+    first, *rest = render._finding_lines(WIDE, style)
+    assert first.startswith(style.mark("warning") + " word")
+    assert all(line.startswith("  ") for line in rest)
+    assert max(map(len, rest)) <= 40
+    (whole,) = render._finding_lines(WIDE, Style(colour=colour, unicode=True))
+    assert [each for line in (first, *rest) for each in line.split()] == whole.split()
+
+
+def test_a_word_that_is_longer_than_the_terminal_is_not_broken() -> None:
+    assert render.folded("a " + "x" * 100, 80) == ["a", "x" * 100]
+
+
+def test_a_diff_has_colours_only_where_there_are_any() -> None:
+    coloured, plain = Style(colour=True), Style()
+    assert [coloured.changed(each) for each in ("+a", "-b", " c", "@@", "")] == [
+        "\x1b[32m+a\x1b[0m", "\x1b[31m-b\x1b[0m", " c", "@@", "",
+    ]  # fmt: skip
+    assert plain.changed("+a") == "+a"
+
+
+def test_modes_are_told_by_the_weakest_where_all_stricter_ones_follow() -> None:
+    assert render._matters(()) == "ignores it"
+    assert render._matters(("require", "verify-ca", "verify-full")).endswith(
+        "in require and stricter modes"
+    )
+    assert render._matters(("prefer", "verify-full")).endswith("in prefer, verify-full")
+    assert render._matters(("verify-full",)).endswith("in verify-full")
