@@ -12,7 +12,6 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Generic, NoReturn, TypeVar
@@ -27,6 +26,7 @@ from qs_certs.errors import (
     WrongUsage,
 )
 from qs_certs.libpq.locations import Surroundings
+from qs_certs.values import Value
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -35,8 +35,7 @@ Progress = Callable[[int, int], None]
 """Told how many accounts are done, of how many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Value):
     """A user of this machine, as the user database has it."""
 
     name: str
@@ -223,13 +222,11 @@ def _answer_of_child(account: Account, work: Callable[[], object]) -> bytes:
         os.waitpid(child, 0)
 
 
-@dataclass(frozen=True)
-class _Returned(Generic[T]):
+class _Returned(Value, Generic[T]):
     value: T
 
 
-@dataclass(frozen=True, slots=True)
-class _Raised:
+class _Raised(Value):
     """An error's parts: an exception with keyword arguments does not pickle by itself."""
 
     kind: type[QsCertsError]

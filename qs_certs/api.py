@@ -6,7 +6,6 @@ rooms below and returns a result of `results`.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from qs_certs import accounts, catalogue, changes, reading, rootfile, upkeep
+from qs_certs import accounts, catalogue, changes, reading, rootfile, upkeep, values
 from qs_certs.accounts import Progress
 from qs_certs.changes import Target, Wanted
 from qs_certs.errors import ExitCode, Interrupted, QsCertsError, WrongUsage
@@ -31,6 +30,7 @@ from qs_certs.results import (
     Source,
 )
 from qs_certs.rootfile import lost_path, quoted
+from qs_certs.values import Value
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
@@ -72,8 +72,7 @@ def target_of(named: str | os.PathLike[str] | None, *, dedicated: bool = False) 
     return Target(path, account)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Value):
     """The files that a command works on, and how they were chosen."""
 
     targets: tuple[Target, ...]
@@ -190,7 +189,7 @@ def install(
         findings=_about_install(chosen, dedicated=dedicated),
         progress=progress,
     )
-    report = _with_undo(dataclasses.replace(report, impact=affected), chosen, dedicated=dedicated)
+    report = _with_undo(values.replace(report, impact=affected), chosen, dedicated=dedicated)
     if others:
         report = _with_undo_of_others(report)
     return _with_first_file(report, chosen, dedicated=dedicated, dry_run=dry_run)
@@ -206,12 +205,12 @@ def _with_undo(report: ChangeReport, chosen: Choice, *, dedicated: bool) -> Chan
         return f"qs-certs rollback{own} --user {quoted(user or '')}"
 
     targets = tuple(
-        dataclasses.replace(each, undo=undo(each.user)) if each.status == "changed" else each
+        values.replace(each, undo=undo(each.user)) if each.status == "changed" else each
         for each in report.targets
     )
-    report = dataclasses.replace(report, targets=targets, accounts=chosen.accounts)
+    report = values.replace(report, targets=targets, accounts=chosen.accounts)
     if chosen.accounts and (options := _options_of_changed(report, chosen)) is not None:
-        return dataclasses.replace(report, undo=f"qs-certs rollback{options}")
+        return values.replace(report, undo=f"qs-certs rollback{options}")
     return report
 
 
@@ -239,12 +238,12 @@ def _with_undo_of_others(report: ChangeReport) -> ChangeReport:
     """All targets but the first were named with --also, and are undone by that name."""
     first, *others = report.targets
     named = (
-        dataclasses.replace(each, undo=f"qs-certs rollback --target {quoted(each.path)}")
+        values.replace(each, undo=f"qs-certs rollback --target {quoted(each.path)}")
         if each.status == "changed"
         else each
         for each in others
     )
-    return dataclasses.replace(report, targets=(first, *named))
+    return values.replace(report, targets=(first, *named))
 
 
 def _impact(
@@ -350,7 +349,7 @@ def _about_install(chosen: Choice, *, dedicated: bool) -> tuple[Finding, ...]:
     around = accounts.surroundings()
     if not chosen.named and not dedicated and lost_letters(target.path, around.code_page):
         lost = lost_path(target.path, around)
-        found.append(dataclasses.replace(lost, severity="warning", exit_code=ExitCode.OK))
+        found.append(values.replace(lost, severity="warning", exit_code=ExitCode.OK))
     elsewhere = os.environ.get("PGSSLROOTCERT")
     if (
         elsewhere
@@ -426,7 +425,7 @@ def _with_first_file(
     if "#" in options:  # two commands, each with the same remark
         fixes = (f"qs-certs rollback{options}", f"qs-certs install --dedicated{options}")
     finding = Finding("first-root-file", "warning", message, fixes)
-    return dataclasses.replace(report, findings=(*report.findings, finding))
+    return values.replace(report, findings=(*report.findings, finding))
 
 
 def remove(
@@ -448,7 +447,7 @@ def remove(
     chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
     report = changes.remove(chosen.targets, fingerprints, dry_run=dry_run, progress=progress)
     report = _with_undo(report, chosen, dedicated=dedicated)
-    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
+    return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
 def rollback(
@@ -469,7 +468,7 @@ def rollback(
         chosen.targets, identity=identity, force=force, dry_run=dry_run, progress=progress
     )
     report = _with_undo(report, chosen, dedicated=dedicated)
-    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
+    return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
 def _one_history(chosen: Choice, identity: int | None) -> None:
@@ -494,7 +493,7 @@ def listing(
     if chosen.accounts:
         return _each("list", chosen, reading.listing, progress)
     report = reading.listing(chosen.targets[0])
-    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
+    return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
 def history(
@@ -531,7 +530,7 @@ def history(
     if chosen.accounts:
         return _each("history", chosen, look, progress)
     report = look(chosen.targets[0])
-    return dataclasses.replace(report, findings=(*report.findings, *chosen.findings))
+    return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
 def _agree_on_history(

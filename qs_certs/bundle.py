@@ -13,9 +13,10 @@ import re
 from binascii import a2b_base64, b2a_base64
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
+
+from qs_certs.values import Value
 
 CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
 NOTHING_FOUND = "no certificate or crl found"
@@ -35,8 +36,7 @@ _CHUNK = 254
 _STRIPPED = bytes(range(0x21)) + bytes(range(0x80, 0x100))
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Value):
     """One BEGIN...END.  Offsets count bytes; *end* is after the END line's newline.
 
     *line* is that of BEGIN; it and *number* count from 1.  *der* is the certificate alone (without
@@ -56,8 +56,7 @@ class Block:
     """A TRUSTED CERTIFICATE whose trust settings exclude TLS servers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Value):
     """A root file, as OpenSSL reads it.  *stop* is the offset of a NUL byte that ends the reading.
 
     Everything from *stop* on is ignored without a word.  Blocks after a damaged one are listed,
@@ -109,8 +108,7 @@ class Bundle:
         return None if loads else NOTHING_FOUND
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Value):
     """What cannot be mended without dropping it.  *number* is None where it is no block."""
 
     number: int | None
@@ -118,8 +116,7 @@ class Damage:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(Value):
     """What `merge` would write.  *repaired* holds a plain sentence for each mend.
 
     Where there is *damage*, *data* is the content unchanged, and nothing may be written.
@@ -131,8 +128,7 @@ class Merged:
     damage: tuple[Damage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Value):
     """What `remove` would write, and the fingerprint of each block cut out, in file order."""
 
     data: bytes
@@ -654,8 +650,7 @@ def _at_line_start(raw: bytes, at: int) -> bool:
 # --- mends that cost nothing ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Mended:
+class _Mended(Value):
     """*data* is *text* (the file in one plain encoding) with *edits*: offset in data, shift."""
 
     data: bytes

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import MappingProxyType
+
+from qs_certs.values import Value
 
 _UTC = timezone.utc
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(Value):
     """A trust anchor that can be installed; its PEM is in `roots/NAME.pem`.
 
     *sha256* and *sha1* are lower-case hex of the DER bytes; *subject* is RFC 4514 text; *serial*

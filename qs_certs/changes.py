@@ -12,7 +12,6 @@ import contextlib
 import difflib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from qs_certs import accounts, bundle, catalogue, files, openssl, rootfile
@@ -33,13 +32,13 @@ from qs_certs.journal import Entry, digest
 from qs_certs.results import ChangeReport, Finding, Source, TargetResult, spans
 from qs_certs.rootfile import quoted
 from qs_certs.store import Session, Store
+from qs_certs.values import Value, replace
 
 ATTEMPTS = 3
 """How often a change is planned again when somebody else changed the target meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Value):
     """A file that a command works on.  *account* is None for this process's own user."""
 
     path: str
@@ -55,8 +54,7 @@ class Target:
         return self.account is not None and self.account.chosen
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """What a command would make of one target.  None is "no file"."""
 
     before: bytes | None
@@ -507,8 +505,7 @@ def _verifier(plan: Plan) -> Callable[[str], None]:
 # --- commands -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Value):
     """A root to install: its fingerprint, and where to get it when a target lacks it."""
 
     sha256: str

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import datetime
 
 from qs_certs import catalogue, openssl, reasons, rootfile
@@ -26,6 +25,7 @@ from qs_certs.results import (
 )
 from qs_certs.rootfile import ClientCertificate, Facts
 from qs_certs.servers import Connection
+from qs_certs.values import Value, replace
 
 WORKERS = 64
 """Servers probed side by side."""
@@ -33,8 +33,7 @@ WORKERS = 64
 _STRENGTH = {mode: strength for strength, mode in enumerate(conninfo.SSLMODES)}
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Value):
     """What was found out about one server."""
 
     report: ServerReport

@@ -6,7 +6,6 @@ every connection, loads no more than it needs.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -28,6 +27,7 @@ from qs_certs.results import (
     Finding,
     RootFile,
 )
+from qs_certs.values import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,14 +75,13 @@ def check(
     report = accounts.run_as(account, lambda: question.answer(around))
     message = f"under sudo: this is what {account.name}, who called it, has"
     said = Finding("sudo-target", "ok", message)
-    return dataclasses.replace(report, findings=(*report.findings, said))
+    return replace(report, findings=(*report.findings, said))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
+class Question(Value):
     """What a check is asked, whoever it is that libpq would run for.  Raises WrongUsage."""
 
-    conninfo: str | None = dataclasses.field(default=None, repr=False)  # may hold a password
+    conninfo: str | None = None
     host: str | None = None
     port: int | None = None
     service: str | None = None
@@ -92,6 +91,9 @@ class Question:
     timeout: float = SERVER_PATIENCE
     warn_days: int = WARN_DAYS
     strict: bool = False
+
+    def __repr__(self) -> str:
+        return "Question(...)"  # conninfo may hold a password
 
     def __post_init__(self) -> None:
         if self.sslmode not in SSLMODES:
@@ -181,7 +183,7 @@ def check_accounts(
         except QsCertsError as error:
             return AccountReport(account.name, Failure("check", error))
         findings = tuple(_for_user(each, account) for each in report.findings)
-        return AccountReport(account.name, dataclasses.replace(report, findings=findings))
+        return AccountReport(account.name, replace(report, findings=findings))
 
     def stopped(account: Account) -> AccountReport:
         error = Interrupted("interrupted before the turn of this user came")
@@ -244,7 +246,7 @@ def _for_user(finding: Finding, account: Account) -> Finding:
         words, comment, why = step.partition("   #")
         return f"{words} --user {rootfile.quoted(account.name)}{comment}{why}"
 
-    return dataclasses.replace(finding, fix=tuple(meant(step) for step in finding.fix))
+    return replace(finding, fix=tuple(meant(step) for step in finding.fix))
 
 
 def _without_server(around: Surroundings, file: str | None) -> tuple[Facts, list[Finding]]:

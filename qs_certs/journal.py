@@ -19,12 +19,12 @@ import json
 import os
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import overload
 
 from qs_certs.errors import StoreTampered
 from qs_certs.results import Change
+from qs_certs.values import Value
 
 _HEAD = re.compile(rb'\{"v": 1, "kind": "([a-z]+)", "id": (\d{1,15})[,}]')
 _OF_CHANGES = frozenset({b"change", b"done", b"void"})
@@ -46,8 +46,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Value):
     """A change as the journal has it.
 
     *applied* is None while the record is open: only the target's hash knows.  *mode* is what a

@@ -12,20 +12,19 @@ import os
 import re
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from qs_certs.bundle import NOTHING_FOUND, Bundle, canonical
 from qs_certs.errors import CouldNotWrite
+from qs_certs.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Value):
     """What OpenSSL made of a root file: distinct certificates and CRLs, or its *error*."""
 
     certificates: int
     crls: int
     error: str | None
-    context: ssl.SSLContext = field(repr=False, compare=False)
+    context: ssl.SSLContext
     """The context, with these trust anchors and no others."""
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 
 from qs_certs.errors import Interrupted, QsCertsError
@@ -32,6 +31,7 @@ from qs_certs.results import (
     TargetResult,
     spans,
 )
+from qs_certs.values import Value, replace
 
 Result = (
     AccountsReport
@@ -49,8 +49,7 @@ SCHEMA = 1
 """Raised when a key is removed or changes its type; keys may be added freely."""
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(Value):
     """What the output may use."""
 
     colour: bool = False
@@ -236,10 +235,9 @@ def _accounts_document(result: AccountsReport) -> dict[str, object]:
     }
 
 
-def _fields(value: object) -> dict[str, object]:
+def _fields(value: Value) -> dict[str, object]:
     """A frozen value's fields by name; times as text."""
-    names: Sequence[str] = type(value).__dataclass_fields__  # type: ignore[attr-defined]
-    return {name: _plain(getattr(value, name)) for name in names}
+    return {name: _plain(each) for name, each in vars(value).items()}
 
 
 def _plain(value: object) -> object:
@@ -247,7 +245,7 @@ def _plain(value: object) -> object:
         return time(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if hasattr(type(value), "__dataclass_fields__"):
+    if isinstance(value, Value):
         return _fields(value)
     return value
 

@@ -8,11 +8,11 @@ DER bytes; paths are strings as the user would type them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from qs_certs.errors import ExitCode, QsCertsError
+from qs_certs.values import Value
 
 Severity = Literal["ok", "warning", "error"]
 ChangeStatus = Literal["changed", "unchanged", "would-change", "failed"]
@@ -41,8 +41,7 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
     return min(codes, key=_SEVERITY_OF_CODE.index, default=ExitCode.OK)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Value):
     """One established fact.
 
     *code* is stable and explained by `qs-certs explain CODE`.  *fix* holds the steps that mend it,
@@ -87,8 +86,7 @@ def _is_command(step: str) -> bool:
     return step.partition(" ")[0] in _PROGRAMS
 
 
-@dataclass(frozen=True, slots=True)
-class TargetResult:
+class TargetResult(Value):
     """What became of one target."""
 
     path: str
@@ -115,8 +113,7 @@ class TargetResult:
         return ExitCode.ACTION_NEEDED if self.status == "would-change" else ExitCode.OK
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeReport:
+class ChangeReport(Value):
     """What `install`, `remove` and `rollback` return."""
 
     command: Literal["install", "remove", "rollback"]
@@ -139,8 +136,7 @@ class ChangeReport:
         return next((state for state in order if state in states), "unchanged")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Value):
     """One entry of the journal.  *before* and *after* are SHA-256 of contents; None: no file."""
 
     id: int
@@ -164,8 +160,7 @@ def spans(numbers: Iterable[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in found)
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryReport:
+class HistoryReport(Value):
     """What `history` returns; *diff* is given when one change was asked for.
 
     *earlier* changes were not asked for.  With `--prune`, *dropped* are those that went, and
@@ -188,8 +183,7 @@ class HistoryReport:
         return ExitCode.ACTION_NEEDED if self.status == "would-change" else ExitCode.OK
 
 
-@dataclass(frozen=True, slots=True)
-class ListedCertificate:
+class ListedCertificate(Value):
     """A certificate in a root file.  *position* and *line* count from 1; *root* is a catalogue name."""
 
     position: int
@@ -201,8 +195,7 @@ class ListedCertificate:
     root: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ListReport:
+class ListReport(Value):
     """What `list` returns."""
 
     target: str
@@ -216,8 +209,7 @@ class ListReport:
         return "ok"
 
 
-@dataclass(frozen=True, slots=True)
-class RootEntry:
+class RootEntry(Value):
     """A root of the catalogue as `roots` shows it."""
 
     name: str
@@ -232,8 +224,7 @@ class RootEntry:
     needed_by: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RootsReport:
+class RootsReport(Value):
     """What `roots` returns.  *pem* is set when the certificates themselves were asked for."""
 
     roots: tuple[RootEntry, ...]
@@ -241,8 +232,7 @@ class RootsReport:
     exit_code: ExitCode = ExitCode.OK
 
 
-@dataclass(frozen=True, slots=True)
-class RootFile:
+class RootFile(Value):
     """The root file that decides a connection, and which rule chose it.
 
     *path* is None where libpq would find none at all (`sslrootcert=system`, no home).
@@ -257,8 +247,7 @@ class RootFile:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RootState:
+class RootState(Value):
     """A root that `check` looked for."""
 
     name: str
@@ -268,8 +257,7 @@ class RootState:
     distrust_after: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class ServedCertificate:
+class ServedCertificate(Value):
     """A certificate as a server sent it.  Names are RFC 4514-like text, unescaped."""
 
     subject: str
@@ -279,8 +267,7 @@ class ServedCertificate:
     not_after: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
+class Anchor(Value):
     """The certificate of the root file on which a chain ended; *position* counts from 1."""
 
     subject: str
@@ -288,8 +275,7 @@ class Anchor:
     position: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModeOutcome:
+class ModeOutcome(Value):
     """What a libpq connection with one sslmode ends as.
 
     *outcome* is for a server that also accepts plaintext sessions, *outcome_if_plaintext_refused*
@@ -306,8 +292,7 @@ class ModeOutcome:
     resists_man_in_the_middle: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ServerReport:
+class ServerReport(Value):
     """What `check` established about one server."""
 
     host: str
@@ -329,8 +314,7 @@ class ServerReport:
     """Where the server was found: a service, a line of .pgpass, the environment."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+class CheckReport(Value):
     """What `check` returns."""
 
     root_file: RootFile
@@ -354,16 +338,14 @@ class CheckReport:
         return "unknown" if self.exit_code == ExitCode.UNKNOWN else "action-needed"
 
 
-@dataclass(frozen=True, slots=True)
-class AccountReport:
+class AccountReport(Value):
     """What `check`, `list` or `history` established for one account."""
 
     user: str
     report: CheckReport | ListReport | HistoryReport | Failure
 
 
-@dataclass(frozen=True, slots=True)
-class AccountsReport:
+class AccountsReport(Value):
     """What `check`, `list` and `history` return for accounts that an administrator chose.
 
     *findings* concern the choice.  There is at least one account.
@@ -388,8 +370,7 @@ class AccountsReport:
         return self.worst.status
 
 
-@dataclass(frozen=True, slots=True)
-class Impact:
+class Impact(Value):
     """What a change of the root file would do to one known server, in its effective sslmode."""
 
     origin: str
@@ -404,8 +385,7 @@ class Impact:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(Value):
     """What `explain` returns.  Holds nothing of the text that was asked about."""
 
     code: str
@@ -417,8 +397,7 @@ class Explained:
     exit_code: ExitCode = ExitCode.OK
 
 
-@dataclass(frozen=True, slots=True)
-class ClientGuide:
+class ClientGuide(Value):
     """How to connect to Query Service; *instead* is empty where the root file does it."""
 
     steps: tuple[str, ...]
@@ -426,8 +405,7 @@ class ClientGuide:
     see: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClientEntry:
+class ClientEntry(Value):
     """One client on one system.  *sslmodes* are those in which it judges by the root file.
 
     *proven* is "tested" where the project's own suite runs it, in *tested_versions*.
@@ -450,8 +428,7 @@ class ClientEntry:
     """Where Query Service names the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientsReport:
+class ClientsReport(Value):
     """What `clients` returns; *named* where certain clients were asked for."""
 
     system: str
@@ -460,8 +437,7 @@ class ClientsReport:
     exit_code: ExitCode = ExitCode.OK
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Value):
     """A command that could not do what was asked."""
 
     command: str

@@ -10,7 +10,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from qs_certs import bundle, catalogue, files, openssl, windows
@@ -21,12 +20,12 @@ from qs_certs.libpq import locations
 from qs_certs.libpq.locations import CLIENT_CERTIFICATE, CLIENT_KEY, ROOT_CRL, Surroundings
 from qs_certs.libpq.outcomes import RootFileState, TrustAnchors
 from qs_certs.results import DecidedBy, Finding, RootFile, RootState
+from qs_certs.values import Value
 
 SYSTEM = "system"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Value):
     """A root file as it lies there.  *error* says why it cannot be read or does not load."""
 
     path: str | None
@@ -66,8 +65,7 @@ class Facts:
         return self.parsed.fingerprints - self.parsed.refusing
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCertificate:
+class ClientCertificate(Value):
     """Where a connection takes its own certificate from: `sslcert`, `sslkey`, `sslcertmode`.
 
     None is libpq's default place, beside root.crt.
@@ -78,11 +76,14 @@ class ClientCertificate:
     mode: str = "allow"
 
 
+DEFAULT_CERTIFICATE = ClientCertificate()
+
+
 def look(
     path: str | None,
     decided_by: DecidedBy,
     around: Surroundings,
-    own: ClientCertificate = ClientCertificate(),
+    own: ClientCertificate = DEFAULT_CERTIFICATE,
 ) -> Facts:
     """What libpq finds at *path*.
 

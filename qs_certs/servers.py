@@ -6,17 +6,16 @@ Reads service files and `.pgpass` (hosts only) where libpq would; nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from qs_certs import files
 from qs_certs.errors import QsCertsError, WrongUsage
 from qs_certs.libpq import settings
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.settings import Given, Settings
+from qs_certs.values import Value, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Value):
     """A connection that somebody would make, and where we know it from."""
 
     settings: Settings

@@ -17,7 +17,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -32,6 +31,7 @@ from qs_certs.errors import (
     WrongUsage,
 )
 from qs_certs.results import Source
+from qs_certs.values import Value
 
 if TYPE_CHECKING:
     import requests
@@ -55,8 +55,7 @@ _TOO_LATE = "no complete answer in time"
 _CHUNK = 64  # the clock is looked at after each: a server may send one byte a second
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Value):
     """A certificate that matches its pin, and where it came from.
 
     *origin* is for people: a file name or an address, without anything secret.  *warning* is a

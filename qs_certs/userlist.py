@@ -7,7 +7,6 @@ functions judge what the system's user database says; the last part of this room
 
 from __future__ import annotations
 
-import dataclasses
 import ntpath
 import os
 import plistlib
@@ -15,26 +14,24 @@ import posixpath
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from qs_certs.accounts import Account
 from qs_certs.errors import CouldNotRead, WrongUsage
 from qs_certs.results import Finding
+from qs_certs.values import Value, replace
 
 if sys.platform != "win32":
     import pwd
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(Value):
     """An account that `--all-users` does not mean, and why."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class People:
+class People(Value):
     """Whom `--all-users` means, and whom it leaves out."""
 
     accounts: tuple[Account, ...]
@@ -221,8 +218,7 @@ _TEMPORARY_PROFILE = 0x0800
 """userenv.h PT_TEMPORARY, as the value State of a profile has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Value):
     """A key of the registry's ProfileList, and what the user's own hive says where it is loaded."""
 
     sid: str
@@ -313,9 +309,7 @@ def chosen(names: Sequence[str], *, everybody: bool) -> People:
         known = {account.name for account in accounts}
         left_out = tuple(each for each in people.left_out if each.name not in known)
     unique = {account.name: account for account in accounts}
-    return People(
-        tuple(dataclasses.replace(account, chosen=True) for account in unique.values()), left_out
-    )
+    return People(tuple(replace(account, chosen=True) for account in unique.values()), left_out)
 
 
 def _is_administrator() -> bool:

@@ -5,13 +5,12 @@ Data and pure functions: text in, values out; nothing here opens a file or a con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from qs_certs.knowledge.clients import CLIENTS, Client, OnSystem, find_client
 from qs_certs.knowledge.findings import FINDINGS, FindingKind
 from qs_certs.knowledge.guides import GUIDES, Guide
 from qs_certs.knowledge.messages import MESSAGES, Message, fold, recognise
 from qs_certs.results import Severity
+from qs_certs.values import Value
 
 __all__ = [
     "CLIENTS",
@@ -30,8 +29,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Value):
     """What a finding code or a pasted error message means.  Holds nothing of the pasted text.
 
     *causes* come likeliest first and are empty for a code.  *fix* and *fix_on_windows* hold

@@ -5,10 +5,10 @@ One entry per client; a driver whose behaviour changed has one per range of vers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from qs_certs.knowledge.messages import fold
+from qs_certs.values import Value
 
 System = Literal["linux", "macos", "windows"]
 Proof = Literal["tested", "tried", "source", "documentation"]
@@ -21,8 +21,7 @@ _VERIFY_ONLY = ("verify-ca", "verify-full")
 _NEVER: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OnSystem:
+class OnSystem(Value):
     """How one client behaves on one system.
 
     *sslmodes* are those in which it judges the server by the root file; none: it never reads it.
@@ -39,8 +38,7 @@ class OnSystem:
         return bool(self.sslmodes)
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Value):
     """A client or driver.
 
     *tested* holds the versions that `tests/matrix` runs, by their first numbers; *evidence* tells

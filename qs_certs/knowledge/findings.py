@@ -7,13 +7,11 @@ Commands are literal; only what we cannot know stands in <angle brackets>.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from qs_certs.results import Severity
+from qs_certs.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class FindingKind:
+class FindingKind(Value):
     """What one finding code stands for.
 
     *meaning* says in one to three sentences why it matters.  *fix* holds commands for a POSIX

@@ -6,11 +6,10 @@ what Query Service shows under Credentials; the password is never written down h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from qs_certs.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Guide:
+class Guide(Value):
     """*steps* in order; *instead* where the root file does not matter; *see*: whether it verifies."""
 
     steps: tuple[str, ...]

@@ -9,15 +9,15 @@ time in proportion to its length, whatever was pasted; no pattern can be made to
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
+
+from qs_certs.values import Value
 
 GAP = "…"
 WHOLE = "="
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Value):
     """Phrases that give away one kind of trouble, and its likely causes, the likeliest first.
 
     In a phrase GAP stands for anything.  One that begins with WHOLE must be all there is.
@@ -747,8 +747,7 @@ def recognise(text: str) -> Message | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Phrase:
+class _Phrase(Value):
     parts: tuple[str, ...]
     whole: bool
 

@@ -20,21 +20,20 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from qs_certs.libpq.hostname import mismatch, names_in
 from qs_certs.libpq.outcomes import Shown
 from qs_certs.results import Answer, ServedCertificate
+from qs_certs.values import Value, replace
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 ALPN_PROTOCOL = "postgresql"
 Negotiation = Literal["postgres", "direct"]
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Value):
     """What libpq would verify the chain against.
 
     *root_file* is the path that libpq loads, None where it finds none: then nothing is verified.
@@ -49,8 +48,7 @@ class Trust:
     crl_folder: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Value):
     """A certificate of a chain; *described* is None where `ssl` cannot decode it."""
 
     der: bytes
@@ -61,8 +59,7 @@ class Served:
         return hashlib.sha256(self.der).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(Value):
     """What a server answered, and what became of TLS.
 
     *answer* "tls" means that the server speaks TLS, not that libpq is content with it: that is
@@ -193,8 +190,7 @@ class _Deadline:
         return _Unanswered("timed-out", f"no answer within {self._seconds:g} seconds")
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
+class _Address(Value):
     family: socket.AddressFamily
     sockaddr: Any
 
@@ -467,8 +463,7 @@ _VERSIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounds:
+class _Bounds(Value):
     """`ssl_min_protocol_version` and `ssl_max_protocol_version`; libpq ignores their case.
 
     Empty and None are no bound.
@@ -488,8 +483,7 @@ class _Bounds:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Manner:
+class _Manner(Value):
     """How TLS is asked for; the same in both connections."""
 
     server_name: bytes | None

@@ -12,20 +12,19 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+from qs_certs.values import Value
 
-@dataclass(frozen=True, slots=True)
-class AlternativeName:
+
+class AlternativeName(Value):
     """A dNSName or an iPAddress of the subject alternative names, as the bytes in the certificate."""
 
     kind: Literal["dns", "ip"]
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateNames:
+class CertificateNames(Value):
     """The names that libpq looks at, in the certificate's order.
 
     *common_name* is the first one of the subject, None where it has none.

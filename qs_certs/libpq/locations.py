@@ -10,7 +10,8 @@ from __future__ import annotations
 import ntpath
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from qs_certs.values import Value
 
 # libpq:libpq-int.h ROOT_CERT_FILE, ROOT_CRL_FILE, USER_CERT_FILE, USER_KEY_FILE
 ROOT_FILE = "root.crt"
@@ -64,8 +65,7 @@ def as_libpq_sees(path: str, code_page: int | None) -> str:
     return "".join("?" if each in lost else each for each in path)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Value):
     """What libpq's search depends on."""
 
     system: str

@@ -12,10 +12,10 @@ The outcomes are those of libpq 15 to 18; the messages leave out libpq's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Literal
 
 from qs_certs.results import Answer, ModeOutcome, Outcome
+from qs_certs.values import Value, replace
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 VERIFYING = ("verify-ca", "verify-full")
@@ -27,8 +27,7 @@ NO_SSL = "server does not support SSL, but SSL was required"
 RootFileState = Literal["loads", "unloadable", "absent", "no-home", "system"]
 
 
-@dataclass(frozen=True, slots=True)
-class TrustAnchors:
+class TrustAnchors(Value):
     """Where libpq takes its trust anchors from.
 
     "absent" is any file of which `stat()` fails, "no-home" that there is not even a folder to look
@@ -41,8 +40,7 @@ class TrustAnchors:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Value):
     """What a server showed in a handshake against these trust anchors.
 
     *tls_error* and *host_name_error* are libpq's messages; *verify_error* is OpenSSL's, of which

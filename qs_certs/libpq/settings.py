@@ -21,11 +21,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, NamedTuple, NoReturn
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 from qs_certs.errors import WrongUsage
+from qs_certs.values import Value
 
 Origin = Literal["connection string", "service", "environment", "default"]
 Form = Literal["key/value", "URI", "psql", "JDBC", "host"]
@@ -128,8 +129,7 @@ _CURLY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(Value):
     """One server that libpq would try.
 
     *host* is the name that verify-full compares, empty where only an address was given or nothing
@@ -151,21 +151,19 @@ class Server:
         return not self.host and self.hostaddr is None
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Value):
     """What a connection string says, by libpq's keywords and without any secret.
 
     *variables* are the assignments before a pasted `psql` (`PGSSLMODE=require psql ...`), again
     without secrets.
     """
 
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = MappingProxyType({})
     form: Form = "key/value"
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """The settings of one connection, defaults included, and where each came from.
 
     Made by `resolve`, which has checked them: no property raises.
