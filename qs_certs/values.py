@@ -35,12 +35,18 @@ class _Fields:
         return dict(made.__dataclass_fields__)  # type: ignore[attr-defined]
 
 
+def _frozen(value: Value, name: str) -> AttributeError:
+    import dataclasses
+
+    return dataclasses.FrozenInstanceError(f"{type(value).__name__}.{name} cannot be changed")
+
+
 @dataclass_transform(frozen_default=True)
 class Value:
     """A frozen value: equal where the class and all fields are.
 
     Fields are the annotated names of the class body, in order; a default is shared, so it has to be
-    immutable.  AttributeError on assignment, TypeError where a field is missing or unknown.
+    immutable.  FrozenInstanceError on assignment, TypeError where a field is missing or unknown.
     """
 
     __slots__ = ("__dict__", "__weakref__")
@@ -74,10 +80,10 @@ class Value:
         """A class may refuse fields here that do not go together."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} is frozen")
+        raise _frozen(self, name)
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} is frozen")
+        raise _frozen(self, name)
 
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
