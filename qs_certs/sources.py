@@ -363,13 +363,19 @@ def _body(url: str, deadline: float, ca_bundle: str | None) -> bytes:
 def _get(
     session: requests.Session, url: str, deadline: float, ca_bundle: str | None
 ) -> requests.Response:
+    import requests
+
     # A path given here outranks REQUESTS_CA_BUNDLE; given to the session, it would not.
     verify = True if ca_bundle is None else ca_bundle
     timeout = _left(deadline)
     try:
         return session.get(url, stream=True, allow_redirects=False, timeout=timeout, verify=verify)
+    except (requests.RequestException, UnicodeError):
+        raise
     except TypeError:  # what requests makes of a proxy `http://user:password@`
         raise _Failed("the proxy's address names no host") from None
+    except ValueError:  # half a bracket, as in a password that is not percent-encoded
+        raise _Failed("the proxy's address is no URL") from None
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
