@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from qs_certs import errors, files
+from qs_certs import accounts, errors, files
+from qs_certs.accounts import Account
 from qs_certs.errors import TargetRefused
 from tests.faults.counting import Count
 from tests.program import Program, assert_one_clear_error, snapshot
@@ -64,15 +65,12 @@ def test_a_user_follows_their_own_links_and_the_administrator_s(maker: int, foll
         os.chown(file, STRANGER, STRANGER)
         os.chown(link, maker, maker, follow_symlinks=False)
         Path(name).chmod(0o755)
-        os.seteuid(STRANGER)
-        try:
-            if followed:
-                assert files.resolve(str(link)) == str(file)
-            else:
-                with pytest.raises(TargetRefused, match="another user made"):
-                    files.resolve(str(link))
-        finally:
-            os.seteuid(0)
+        stranger = Account("nobody", STRANGER, STRANGER, "/")
+        if followed:
+            assert accounts.run_as(stranger, lambda: files.resolve(str(link))) == str(file)
+        else:
+            with pytest.raises(TargetRefused, match="another user made"):
+                accounts.run_as(stranger, lambda: files.resolve(str(link)))
 
 
 HOMES = {

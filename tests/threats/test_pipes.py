@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -23,13 +24,13 @@ CLOCK = 45
 """Seconds, on a machine that is busy; a program that hangs would take for ever."""
 
 
-def ended(program: Program, *words: str, stdin: object = subprocess.DEVNULL) -> Done:
+def ended(program: Program, *words: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Done:
     """Run it to its end; TimeoutExpired where it hangs."""
     done = subprocess.run(
         [sys.executable, "-m", "qs_certs", *words],
         env=program.environment,
         cwd="/",
-        stdin=stdin,  # type: ignore[call-overload]
+        stdin=stdin,
         capture_output=True,
         timeout=CLOCK,
         check=False,
