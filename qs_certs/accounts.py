@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import signal
 import stat
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar, cast
 
 from qs_certs import windows
 from qs_certs.errors import (
@@ -24,6 +25,7 @@ from qs_certs.errors import (
     QsCertsError,
     TargetRefused,
     WrongUsage,
+    quoted,
 )
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.values import Value
@@ -109,6 +111,43 @@ def behind_sudo() -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
 
 
+def refuse_borrowed_rights() -> None:
+    """Raise WrongUsage in a program with the set-user-ID or set-group-ID bit: its caller chooses
+    HOME, PATH and what Python loads, so whatever it did would be the caller's doing."""
+    if sys.platform == "win32" or (os.getuid(), os.getgid()) == (os.geteuid(), os.getegid()):
+        return
+    raise WrongUsage(
+        "qs-certs does not work with rights that its caller lacks",
+        why=f"the real user id is {os.getuid()}, the effective one {os.geteuid()}",
+        fix=("take the set-user-ID bit off", "for others: qs-certs install --user NAME, as root"),
+    )
+
+
+def refuse_home_of_another(around: Surroundings) -> None:
+    """Raise TargetRefused where root would write into a home that others can change.
+
+    HOME may be kept by `su -m` or set in an image.  A link laid there would lead root's hand.
+    """
+    if sys.platform == "win32" or os.geteuid() != 0 or around.home_folder is None:
+        return
+    try:
+        status = os.stat(around.home_folder)
+    except OSError:
+        return  # what is made there will be root's own
+    by_others = status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
+    if status.st_uid == 0 and not by_others:
+        return
+    raise TargetRefused(
+        f"HOME is {around.home_folder}, where another user decides what root would write to",
+        why=f"its owner has the user id {status.st_uid}, its mode is "
+        f"{stat.S_IMODE(status.st_mode):04o}",
+        fix=(
+            "for the file of that user: qs-certs install --user NAME",
+            "for root's own: set HOME to root's home",
+        ),
+    )
+
+
 def store_folder() -> Path:
     """`$QS_CERTS_STORE`, otherwise platformdirs' user data folder for qs-certs.
 
@@ -142,7 +181,7 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
     if account is None:
         return work()
     # Before the fork, as everything that the child needs.
-    import pickle
+    import pickle  # noqa: F401
     import tempfile  # noqa: F401
 
     if sys.platform == "win32":
@@ -151,10 +190,37 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
         answer = _answer_of_child(account, work)
     if not answer:
         raise CouldNotWrite(f"the work for user {account.name} ended without an answer")
-    outcome: _Returned[T] | _Raised = pickle.loads(answer)  # noqa: S301 - written by our own child
+    try:
+        outcome = cast("_Returned[T] | _Raised", _read_answer(answer))
+    except Exception as error:
+        raise CouldNotWrite(
+            f"the work for user {account.name} ended with no answer of ours"
+        ) from error
     if isinstance(outcome, _Raised):
         raise outcome.error()
     return outcome.value
+
+
+def _read_answer(answer: bytes) -> object:
+    """What a child sent: our values and dates, and nothing that could be called.
+
+    The child is our own code, but it runs as a user who may have found a way into it.
+    """
+    import pickle
+
+    class Answer(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> object:
+            if module in _VALUES and "." not in name:
+                found = getattr(sys.modules.get(module), name, None)
+                if isinstance(found, type) and found.__module__ in _VALUES:
+                    return found
+            raise pickle.UnpicklingError("not one of our values")
+
+    return Answer(io.BytesIO(answer)).load()
+
+
+_VALUES = {"datetime", "qs_certs.accounts", "qs_certs.errors", "qs_certs.journal"}
+_VALUES |= {"qs_certs.results", "qs_certs.changes"}
 
 
 def in_turn(
@@ -341,7 +407,7 @@ def refuse_odd_home(account: Account) -> None:
         raise TargetRefused(
             f"the home {home} of user {account.name} cannot be used",
             why=error.strerror,
-            fix=(f"ls -ld {home}",),
+            fix=(f"ls -ld {quoted(home)}",),
         ) from error
     if not stat.S_ISDIR(status.st_mode):
         raise TargetRefused(f"the home {home} of user {account.name} is no folder")
@@ -359,13 +425,13 @@ def _refuse_others(folder: str, status: os.stat_result, account: Account) -> Non
         raise TargetRefused(
             f"{folder} does not belong to user {account.name}",
             why=f"its owner has the user id {status.st_uid}",
-            fix=(f"ls -ld {folder}",),
+            fix=(f"ls -ld {quoted(folder)}",),
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise TargetRefused(
             f"{folder} of user {account.name} can be changed by others",
             why=f"its mode is {stat.S_IMODE(status.st_mode):04o}",
-            fix=(f"chmod go-w {folder}",),
+            fix=(f"chmod go-w {quoted(folder)}",),
         )
 
 

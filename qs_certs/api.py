@@ -16,7 +16,7 @@ from typing import Literal
 from qs_certs import accounts, catalogue, changes, reading, rootfile, upkeep, values
 from qs_certs.accounts import Progress
 from qs_certs.changes import Target, Wanted
-from qs_certs.errors import ExitCode, Interrupted, QsCertsError, WrongUsage
+from qs_certs.errors import ExitCode, Interrupted, QsCertsError, WrongUsage, quoted
 from qs_certs.libpq.locations import DEDICATED_FILE, lost_letters
 from qs_certs.results import (
     AccountReport,
@@ -29,7 +29,7 @@ from qs_certs.results import (
     ListReport,
     Source,
 )
-from qs_certs.rootfile import lost_path, quoted
+from qs_certs.rootfile import lost_path
 from qs_certs.values import Value
 
 DOWNLOAD_PATIENCE = 10.0
@@ -43,7 +43,9 @@ LARGEST_NUMBER = 100_000
 def _stdin() -> bytes:
     if sys.stdin is None:  # closed, as by a scheduler
         raise WrongUsage("standard input is closed, so there is nothing to read")
-    return sys.stdin.buffer.read()
+    from qs_certs import sources
+
+    return sys.stdin.buffer.read(sources.FILE_LIMIT + 1)
 
 
 def target_of(named: str | os.PathLike[str] | None, *, dedicated: bool = False) -> Target:
@@ -92,14 +94,19 @@ def choose(
     dedicated: bool = False,
     users: Sequence[str] = (),
     all_users: bool = False,
+    changing: bool = True,
 ) -> Choice:
     """The files to work on: those of the chosen accounts, otherwise that of `target_of`.
 
-    Raises WrongUsage: see `target_of` and `userlist.chosen`.
+    Raises WrongUsage: see `target_of` and `userlist.chosen`; TargetRefused where the home that
+    would be written to (if *changing*) is not root's own, and root is who we are.
     """
     options = " --dedicated" if dedicated else ""
     if not users and not all_users:
         one = target_of(target, dedicated=dedicated)
+        in_home = target is None or not os.environ.get("QS_CERTS_STORE")
+        if changing and in_home and one.account is None:
+            accounts.refuse_home_of_another(accounts.surroundings())
         if one.account is not None:
             _import_everything()
         if target is not None:
@@ -489,7 +496,7 @@ def listing(
     progress: Progress | None = None,
 ) -> ListReport | AccountsReport:
     """The certificates in the root file."""
-    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
+    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users, changing=False)
     if chosen.accounts:
         return _each("list", chosen, reading.listing, progress)
     report = reading.listing(chosen.targets[0])
@@ -517,7 +524,13 @@ def history(
     days, where these are given; *quarantine* puts a damaged journal aside.
     """
     _agree_on_history(identity, limit, prune, keep, older_than, quarantine, dry_run)
-    chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
+    chosen = choose(
+        target,
+        dedicated=dedicated,
+        users=users,
+        all_users=all_users,
+        changing=prune or quarantine,
+    )
     _one_history(chosen, identity)
 
     def look(one: Target) -> HistoryReport:

@@ -26,11 +26,11 @@ from qs_certs.errors import (
     TargetChanged,
     TargetDamaged,
     WrongUsage,
+    quoted,
 )
 from qs_certs.files import DISK, Disk
 from qs_certs.journal import Entry, digest
 from qs_certs.results import ChangeReport, Finding, Source, TargetResult, spans
-from qs_certs.rootfile import quoted
 from qs_certs.store import Session, Store
 from qs_certs.values import Value, replace
 

@@ -39,6 +39,9 @@ app = typer.Typer(
 MANY_ACCOUNTS = 20
 """From so many on, a terminal shows how far the work is."""
 
+LARGEST_PASTE = 1 << 20
+"""Bytes; a connection string or an error message is far smaller."""
+
 
 def _offer(kind: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
     """What Tab offers; nothing is loaded for it until then."""
@@ -596,7 +599,9 @@ def _pasted() -> str:
     """Standard input, whatever its bytes are; PowerShell pipes UTF-16."""
     if sys.stdin is None:  # closed, as by a scheduler
         raise WrongUsage("standard input is closed, so there is nothing to read")
-    raw = sys.stdin.buffer.read()
+    raw = sys.stdin.buffer.read(LARGEST_PASTE + 1)
+    if len(raw) > LARGEST_PASTE:
+        raise WrongUsage(f"what was pasted is larger than {LARGEST_PASTE} bytes")
     wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     return raw.decode("utf-16" if wide else "utf-8", "replace")
 
@@ -609,10 +614,11 @@ def _finish(
     form: Format = Format.text,
 ) -> NoReturn:
     """Run *operation*, print the views of its result, exit with its code."""
-    from qs_certs import render
+    from qs_certs import accounts, render
     from qs_certs.results import AccountsReport, CheckReport, Failure
 
     try:
+        accounts.refuse_borrowed_rights()
         result = operation()
     except QsCertsError as error:
         result = Failure(command, error)

@@ -24,6 +24,7 @@ only place that turns one into words and an exit code.
 
 from __future__ import annotations
 
+import shlex
 from enum import IntEnum
 
 
@@ -39,6 +40,24 @@ class ExitCode(IntEnum):
     NOT_WRITTEN = 6
     BUG = 70
     INTERRUPTED = 130
+
+
+def quoted(path: str) -> str:
+    """*path* as one word of a command line, for a person to paste.
+
+    Double quotes are read alike by cmd, PowerShell and the shells of POSIX; where the name holds
+    what the latter act on within them, the quotes are single ones.
+    """
+    backslash = "\\" if path.startswith("/") else ""  # elsewhere it separates folders
+    if (
+        path
+        and all(each.isalnum() or each in "/._-~:\\" for each in path)
+        and (not backslash or backslash not in path)
+    ):
+        return path
+    if any(each in path for each in ("$", "`", '"', "!", *backslash)):
+        return shlex.quote(path)
+    return '"' + path + '"'
 
 
 class QsCertsError(Exception):

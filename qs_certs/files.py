@@ -31,6 +31,7 @@ from qs_certs.errors import (
     LockTimeout,
     TargetChanged,
     TargetRefused,
+    quoted,
 )
 
 MAXIMUM_SIZE = 64 * 1024 * 1024
@@ -194,8 +195,9 @@ def reason(error: OSError) -> str:
 def resolve(path: str, disk: Disk = DISK) -> str:
     """The file behind *path*: a final symbolic link is followed, so that it stays a link.
 
-    Raises TargetRefused for a loop, for more than five links, and where the link leads to
-    another user's file.
+    Raises TargetRefused for a loop, for more than five links, for a link that another user made
+    (as Linux's protected_symlinks does in /tmp; root's are the administrator's), and where the
+    link leads to another user's file.
     """
     current = path
     for _ in range(MAXIMUM_LINKS + 1):
@@ -220,6 +222,12 @@ def resolve(path: str, disk: Disk = DISK) -> str:
                     fix=(f"change {current} as its owner", "or name another file with --target"),
                 )
             return current
+        if not _ours(status) and status.st_uid != 0:
+            raise TargetRefused(
+                f"{current} is a link that another user made",
+                why=f"it leads to {link}, and its owner has the user id {status.st_uid}",
+                fix=("remove the link", "or name another file with --target"),
+            )
         current = os.path.join(os.path.dirname(current), link)
     else:
         raise TargetRefused(
@@ -257,7 +265,9 @@ def read(path: str, disk: Disk = DISK) -> bytes | None:
         raise CouldNotRead(
             f"cannot read {path}",
             why=reason(error),
-            fix=(f"look at its owner and rights, and at those of its folder: ls -la {path}",),
+            fix=(
+                f"look at its owner and rights, and at those of its folder: ls -la {quoted(path)}",
+            ),
         ) from error
     try:
         try:
@@ -732,7 +742,7 @@ def _fix_of(error: OSError, path: str) -> tuple[str, ...]:
         case errno.EBUSY:
             return (f"{path} is a mounted file: change it outside the container, or use --target",)
         case errno.EPERM if os.path.exists(path):
-            return (f"{path} or its folder may be marked immutable: lsattr -d {path}",)
+            return (f"{path} or its folder may be marked immutable: lsattr -d {quoted(path)}",)
         case errno.EACCES | errno.EPERM:
             folder = os.path.dirname(path) or "."
             if getattr(error, "winerror", None) is not None:
@@ -741,7 +751,7 @@ def _fix_of(error: OSError, path: str) -> tuple[str, ...]:
                     f'icacls "{path}"   # if it goes on: who has which rights',
                 )
             return (
-                f"look at owner and rights: ls -la {folder}",
+                f"look at owner and rights: ls -la {quoted(folder)}",
                 "do not use sudo for your own file",
             )
         case errno.ENOENT if getattr(error, "winerror", 0) and len(path) > LONGEST_NAME:

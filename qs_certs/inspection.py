@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 from qs_certs import accounts, rootfile
 from qs_certs.accounts import Account, Progress
-from qs_certs.errors import ExitCode, Interrupted, QsCertsError, TargetRefused, WrongUsage
+from qs_certs.errors import ExitCode, Interrupted, QsCertsError, TargetRefused, WrongUsage, quoted
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.outcomes import SSLMODES
 from qs_certs.results import (
@@ -244,7 +244,7 @@ def _for_user(finding: Finding, account: Account) -> Finding:
         if " --target " in step:
             return f"sudo -u {account.name} {step}"
         words, comment, why = step.partition("   #")
-        return f"{words} --user {rootfile.quoted(account.name)}{comment}{why}"
+        return f"{words} --user {quoted(account.name)}{comment}{why}"
 
     return replace(finding, fix=tuple(meant(step) for step in finding.fix))
 

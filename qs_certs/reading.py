@@ -9,7 +9,7 @@ from datetime import datetime
 from qs_certs import accounts, bundle, catalogue, changes, files
 from qs_certs.catalogue import Root
 from qs_certs.changes import Target
-from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage
+from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage, quoted
 from qs_certs.results import (
     Finding,
     HistoryReport,
@@ -19,7 +19,6 @@ from qs_certs.results import (
     RootsReport,
     spans,
 )
-from qs_certs.rootfile import quoted
 from qs_certs.store import Store
 
 

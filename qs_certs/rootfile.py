@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from qs_certs import bundle, catalogue, files, openssl, windows
 from qs_certs.bundle import Bundle
 from qs_certs.catalogue import Root
-from qs_certs.errors import ExitCode, QsCertsError
+from qs_certs.errors import ExitCode, QsCertsError, quoted
 from qs_certs.libpq import locations
 from qs_certs.libpq.locations import CLIENT_CERTIFICATE, CLIENT_KEY, ROOT_CRL, Surroundings
 from qs_certs.libpq.outcomes import RootFileState, TrustAnchors
@@ -237,13 +237,6 @@ def install_command(facts: Facts, *roots: str) -> str:
     return " ".join(words)
 
 
-def quoted(path: str) -> str:
-    """*path* as one word of a command line, for a person to paste."""
-    if path and all(each.isalnum() or each in "/._-~:\\" for each in path):
-        return path
-    return '"' + path + '"'
-
-
 def _needs_repair(facts: Facts) -> bool:
     """Whether mending the file would drop something (then `install` alone refuses)."""
     if facts.parsed is None:
@@ -325,7 +318,7 @@ def _about_file(facts: Facts, around: Surroundings) -> list[Finding]:
                 "folder-unreadable",
                 "error",
                 f"{path} cannot be looked at ({facts.error}), so libpq acts as if it did not exist",
-                (f"ls -ld {os.path.dirname(path or '')}",),  # noqa: PTH120
+                (f"ls -ld {quoted(os.path.dirname(path or ''))}",),  # noqa: PTH120
                 ExitCode.PERSON_NEEDED,
             )
         ]
@@ -348,7 +341,7 @@ def _about_file(facts: Facts, around: Surroundings) -> list[Finding]:
                 "root-unreadable",
                 "error",
                 f"{path} cannot be read: {facts.error}",
-                (f"ls -l {path}", "make this user its owner"),
+                (f"ls -l {quoted(path or '')}", "make this user its owner"),
                 ExitCode.UNKNOWN,
             )
         ]
@@ -536,7 +529,18 @@ def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
                     (f"qs-certs list --target {quoted(path)}", "qs-certs install"),
                 )
             )
-    if facts.crl_file is not None:
+    if facts.crl_file is not None and not os.path.isfile(facts.crl_file):  # noqa: PTH113
+        found.append(
+            Finding(
+                "root-crl-present",
+                "error",
+                f"{facts.crl_file} is no regular file; where it is a pipe, libpq waits at it "
+                "without end",
+                (f"move {quoted(facts.crl_file)} away",),
+                ExitCode.PERSON_NEEDED,
+            )
+        )
+    elif facts.crl_file is not None:
         found.append(
             Finding(
                 "root-crl-present",

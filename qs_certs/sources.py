@@ -9,10 +9,13 @@ This is the only room that uses requests, and through it certifi.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import queue
 import re
 import socket
+import stat
 import threading
 import time
 import zlib
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 DOWNLOAD_LIMIT = 256 * 1024
 """Bytes of an answer, before and after decompression.  A root is about 2 KB."""
 FILE_LIMIT = 16 * 1024 * 1024
-"""Bytes of a file: any collection of roots fits, and `--from /dev/zero` ends."""
+"""Bytes of a file: any collection of roots fits, and `--from /dev/zero` ends, as does `--from -`."""
 REDIRECTS = 3
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: `C:\` is no scheme
@@ -115,6 +118,10 @@ def read(
     elif origin == "-":
         origin = "standard input"
         data = stdin()
+        if len(data) > FILE_LIMIT:
+            raise CouldNotRead(
+                f"could not read {origin}", why=f"it is larger than {FILE_LIMIT} bytes"
+            )
     else:
         data = _file(origin)
 
@@ -310,6 +317,9 @@ def _require_ca_bundle(path: str) -> None:
     import ssl
 
     try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (pathlib is not needed for one call)
+        if not stat.S_ISREG(mode):  # OpenSSL would wait at a pipe
+            raise OSError(errno.EINVAL, "it is no regular file")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = "no certificate could be loaded from it"
@@ -352,13 +362,19 @@ def _body(url: str, deadline: float, ca_bundle: str | None) -> bytes:
 def _get(
     session: requests.Session, url: str, deadline: float, ca_bundle: str | None
 ) -> requests.Response:
+    import requests
+
     # A path given here outranks REQUESTS_CA_BUNDLE; given to the session, it would not.
     verify = True if ca_bundle is None else ca_bundle
     timeout = _left(deadline)
     try:
         return session.get(url, stream=True, allow_redirects=False, timeout=timeout, verify=verify)
+    except (requests.RequestException, UnicodeError):
+        raise
     except TypeError:  # what requests makes of a proxy `http://user:password@`
         raise _Failed("the proxy's address names no host") from None
+    except ValueError:  # half a bracket, as in a password that is not percent-encoded
+        raise _Failed("the proxy's address is no URL") from None
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:

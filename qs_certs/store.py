@@ -36,6 +36,7 @@ from qs_certs.errors import (
     StoreTampered,
     StoreUnusable,
     TargetRefused,
+    quoted,
 )
 from qs_certs.files import DISK, Disk
 from qs_certs.journal import Entry, History, Journal, digest
@@ -107,11 +108,11 @@ class Store:
         """A file of the store: never through a link, a pipe or a device."""
         with contextlib.suppress(OSError):
             if stat.S_ISLNK(self._disk.lstat(path).st_mode):
-                raise journal.tampered(f"{path} is a link", f"ls -la {self.folder}")
+                raise journal.tampered(f"{path} is a link", f"ls -la {quoted(self.folder)}")
         try:
             return files.read(path, self._disk)
         except TargetRefused as error:
-            raise journal.tampered(error.message, f"ls -la {self.folder}") from error
+            raise journal.tampered(error.message, f"ls -la {quoted(self.folder)}") from error
 
     def _raw_journal(self) -> bytes:
         try:
@@ -271,7 +272,10 @@ class Store:
             raise StoreUnusable(
                 f"the rollback store {self.folder} can be changed by others; nothing was changed",
                 why=f"owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
-                fix=(f"chmod go-w {self.folder}", f"or own it: ls -ld {self.folder}"),
+                fix=(
+                    f"chmod go-w {quoted(self.folder)}",
+                    f"or own it: ls -ld {quoted(self.folder)}",
+                ),
             )
 
     def _tidy(self) -> None:

@@ -534,6 +534,7 @@ def test_the_credentials_of_a_proxy_go_to_the_proxy_alone(
         ),
         pytest.param("http://user:hunter2@localhost:{closed}", "proxy", id="closed port"),
         pytest.param("http://user:hunter2@", "proxy", id="no host"),
+        pytest.param("http://user:[hunter2@localhost:1", "proxy", id="half a bracket"),
         pytest.param("socks5://user:hunter2@localhost:1", "proxy", id="socks"),
         pytest.param("weird://user:hunter2@localhost:1", "proxy", id="unknown scheme"),
     ],

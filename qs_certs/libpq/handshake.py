@@ -11,11 +11,14 @@ A state of the world is a value, never an exception: see `Handshake.answer`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import queue
 import re
 import socket
 import ssl
+import stat
 import threading
 import time
 import warnings
@@ -511,6 +514,7 @@ def _context(trust: Trust, bounds: _Bounds) -> tuple[ssl.SSLContext, str | None]
     if trust.root_file is None:
         return context, None
     try:
+        _refuse_pipe(trust.root_file)
         context.load_verify_locations(cafile=trust.root_file)
     except OSError as error:
         return context, _openssl_text(error) if isinstance(error, ssl.SSLError) else _reason(error)
@@ -524,12 +528,21 @@ def _load_crls(context: ssl.SSLContext, trust: Trust) -> None:
     if not (trust.crl_file or trust.crl_folder):
         return
     try:
+        if trust.crl_file:
+            _refuse_pipe(trust.crl_file)
         context.load_verify_locations(
             cafile=trust.crl_file or None, capath=trust.crl_folder or None
         )
     except OSError:
         return
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+def _refuse_pipe(path: str) -> None:
+    """Raise OSError for a pipe or a device: OpenSSL would wait there, past every deadline."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - as libpq asks
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "no regular file (a pipe, a socket or a device)")
 
 
 def _server_name(host: str) -> bytes | None:

@@ -1,0 +1,197 @@
+"""Rights and code: whose they are when the program runs, and what may not get in."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from qs_certs import accounts
+from qs_certs.accounts import Account
+from qs_certs.errors import CouldNotWrite, ExitCode, TargetRefused
+from qs_certs.results import Change, Finding
+from tests.program import SOURCE, Program
+
+if sys.platform == "win32":
+    pytest.skip("only on POSIX", allow_module_level=True)
+
+STRANGER = 65534
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to take other ids")
+
+
+# --- set-user-ID ----------------------------------------------------------------------------------
+
+_WITH_IDS = """\
+import os, sys
+kind, words = sys.argv[1], sys.argv[2:]
+if kind == "user": os.setresuid(65534, 0, 0)
+if kind == "group": os.setresgid(65534, 0, 0)
+sys.argv = ["qs-certs", *words]
+from qs_certs import cli
+cli.main()
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(("kind", "code"), [("user", 2), ("group", 2), ("control", 0)])
+def test_rights_that_the_caller_lacks_are_not_used(program: Program, kind: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_IDS, kind, "install", "--offline"],
+        env=program.environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done
+    assert program.root_file.exists() is (code == 0)
+    assert ("rights that its caller lacks" in done.stderr) is (code == 2)
+
+
+# --- what a child with a user's rights sends back --------------------------------------------------
+
+
+class Bomb:
+    """Runs a command where it is unpickled without looking."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+class Hidden:
+    """The same, by a name within one of our own rooms."""
+
+    def __reduce__(self) -> str:
+        return "os.system"
+
+
+def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
+    account = Account("nobody", STRANGER, STRANGER, "/")
+    sent = pickle.dumps(Bomb(tmp_path / "pwned"))
+    with (
+        mock.patch.object(accounts, "_answer_of_child", return_value=sent),
+        pytest.raises(CouldNotWrite, match="no answer of ours"),
+    ):
+        accounts.run_as(account, lambda: None)
+    assert not (tmp_path / "pwned").exists()
+    pickle.loads(sent)  # the control
+    assert (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"cqs_certs.accounts\nos\n.", id="a module that a room imports"),
+        pytest.param(
+            b"\x80\x04\x8c\x11qs_certs.accounts\x8c\x09os.system\x93.", id="a dotted name"
+        ),
+        pytest.param(b"cqs_certs.accounts\nrun_as\n.", id="a function of ours"),
+        pytest.param(b"cbuiltins\neval\n.", id="a builtin"),
+        pytest.param(b"cqs_certs.accounts\nPath\n.", id="a class of somebody else's"),
+        pytest.param(b"\x80\x05garbage", id="garbage"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_only_values_of_ours_are_taken_from_a_child(sent: bytes) -> None:
+    account = Account("nobody", STRANGER, STRANGER, "/")
+    with (
+        mock.patch.object(accounts, "_answer_of_child", return_value=sent),
+        pytest.raises(CouldNotWrite, match="answer"),
+    ):
+        accounts.run_as(account, lambda: None)
+
+
+VALUES = {
+    "a finding": Finding("c", "warning", "m", ("f",), ExitCode.PERSON_NEEDED),
+    "bytes": (b"x", None, 1, True, "text"),
+    "a date": Change(1, datetime.now(timezone.utc), "install", "t", None, None, (), ()),
+}
+
+
+@needs_root
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_values_of_ours_come_back_from_a_child(value: object) -> None:
+    """The control: through a real child, which has dropped root's rights."""
+    account = Account("nobody", STRANGER, STRANGER, "/")
+    assert accounts.run_as(account, lambda: (value, os.geteuid())) == (value, STRANGER)
+
+    def refuse() -> None:
+        raise TargetRefused("no", why="because", fix=("this",))
+
+    with pytest.raises(TargetRefused, match="no") as refused:
+        accounts.run_as(account, refuse)
+    assert (refused.value.why, refused.value.fix) == ("because", ("this",))
+
+
+_DUMPABLE = """\
+import ctypes
+from qs_certs import accounts
+def dumpable():
+    return ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE
+print(dumpable(), accounts.run_as(accounts.Account("nobody", 65534, 65534, "/"), dumpable))
+"""
+
+
+@needs_root
+def test_a_child_cannot_be_traced_by_the_user_whose_rights_it_has(program: Program) -> None:
+    """A new process, since one that ever changed its ids cannot be traced either."""
+    if sys.platform != "linux":
+        pytest.skip("only on Linux")
+    if Path("/proc/sys/fs/suid_dumpable").read_text("ascii").strip() == "1":
+        pytest.skip("only on Linux as it is by default: fs.suid_dumpable is 1 here")
+    done = subprocess.run(
+        [sys.executable, "-c", _DUMPABLE], env=program.environment, capture_output=True, check=True
+    )
+    ours, the_childs = map(int, done.stdout.split())
+    assert ours == 1  # the control
+    assert the_childs != 1
+
+
+# --- code from where somebody else can write -------------------------------------------------------
+
+
+@pytest.fixture
+def hostile_folder(tmp_path: Path) -> Path:
+    """A folder with modules of the names that the program imports; each says that it ran."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in ("typer", "requests", "cryptography", "platformdirs", "ssl", "json", "certifi"):
+        (folder / f"{name}.py").write_text("import os; os.write(2, b'OWNED')\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("isolated", "owned"),
+    [
+        pytest.param(True, False, id="as the installed command"),
+        pytest.param(False, True, id="control: python -m"),
+    ],
+)
+def test_the_folder_where_it_is_called_gives_it_no_code(
+    program: Program, hostile_folder: Path, isolated: bool, owned: bool, tmp_path: Path
+) -> None:
+    """A console script has its own folder first on `sys.path`; `python -m` has the current one."""
+    script = tmp_path / "bin" / "qs-certs"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom qs_certs.cli import main\nsys.exit(main())\n")
+    words = [str(script)] if isolated else ["-m", "qs_certs"]
+    done = subprocess.run(
+        [sys.executable, *words, "install", "--url", "https://127.0.0.1:9/", "--timeout", "1"],
+        env=program.environment,
+        cwd=hostile_folder,
+        capture_output=True,
+        check=False,
+    )
+    assert (b"OWNED" in done.stderr) is owned, done
+    assert (done.returncode == 0) is not owned
+    assert SOURCE.is_dir()
