@@ -173,14 +173,14 @@ def test_each_wheel_carries_the_libpq_that_the_table_says(
 
 
 def test_a_connection_through_a_worker_is_cheap(
-    postgres: Postgres, libpq: Libpq, tmp_path: Path
+    postgres: Postgres, libpq: Libpq, psql: Psql, tmp_path: Path
 ) -> None:
-    """6 to 9 ms where it was measured; a process per connection costs 50."""
+    """6 to 9 ms where it was measured, beside 50 for a process; both are slower on a busy machine."""
 
-    def connect() -> None:
-        assert libpq.connect(postgres.conninfo(), home=tmp_path).outcome == "encrypted"
+    def connect(client: Client) -> None:
+        assert client.connect(postgres.conninfo(), home=tmp_path).outcome == "encrypted"
 
-    assert fastest(connect) < 0.03
+    assert fastest(lambda: connect(libpq)) < 0.7 * fastest(lambda: connect(psql))
 
 
 def fastest(action: Callable[[], None]) -> float:
