@@ -5,9 +5,9 @@ The handshake looks, the pure rooms of `libpq` decide, and this room says why an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from qs_certs import catalogue, openssl, reasons, rootfile
 from qs_certs.libpq import settings as conninfo
@@ -42,6 +42,20 @@ class Verdict(Value):
     """The chain ends in an anchor of the root file."""
     reached: bool | None
     """A connection in the goal's mode would succeed; None where that does not count."""
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def at_once(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """*work* of each, in order; done side by side where there are several."""
+    if len(items) <= 1:  # the common case pays for no threads
+        return [work(each) for each in items]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(WORKERS, len(items))) as pool:
+        return list(pool.map(work, items))
 
 
 def facts_for(connection: Connection | None, around: Surroundings, target: str | None) -> Facts:
@@ -92,15 +106,13 @@ def check(
     facts = files[0] if files and not every else rootfile.default(around, target)
     findings = rootfile.judge(facts, around, now, warn_days)
     findings += [Finding("service-unusable", "warning", problem) for problem in problems]
-    verdicts: list[Verdict] = []
-    with ThreadPoolExecutor(max(1, min(WORKERS, len(connections)))) as pool:
-        for found in pool.map(
-            lambda pair: probe(
-                pair[0], pair[1], goal=goal, timeout=timeout, warn_days=warn_days, now=now
-            ),
-            zip(connections, files, strict=True),
-        ):
-            verdicts += found
+    found = at_once(
+        lambda pair: probe(
+            pair[0], pair[1], goal=goal, timeout=timeout, warn_days=warn_days, now=now
+        ),
+        tuple(zip(connections, files, strict=True)),
+    )
+    verdicts = [verdict for each in found for verdict in each]
     if every and not connections:
         findings.append(
             Finding(
@@ -152,8 +164,7 @@ def impact(
                 _impact(connection, old, new) for old, new in zip(before, later, strict=False)
             )
 
-        with ThreadPoolExecutor(max(1, min(WORKERS, len(concerned)))) as pool:
-            return tuple(each for found in pool.map(both, concerned) for each in found)
+        return tuple(each for found in at_once(both, concerned) for each in found)
 
 
 def _impact(connection: Connection, old: Verdict, new: Verdict) -> Impact:
