@@ -700,6 +700,12 @@ def _mend_der(raw: bytes) -> tuple[bytes, str]:
         if place < at:
             continue
         while (der := _der_certificate(raw, place)) is not None:
+            # One that was cut off claims a part of what follows for its missing end.
+            end = place + len(der)
+            if raw.find(_BEGIN, place, end + len(_BEGIN) - 1) >= 0 or (
+                der.endswith(b"\n") and raw.startswith(_BEGIN, end)
+            ):
+                break
             pieces += [raw[at:place], canonical(der)]
             place += len(der)
             while raw[place : place + 1] in (b"\r", b"\n"):

@@ -11,7 +11,6 @@ context managers, so the store's lock) and everything outside functions; here th
 """
 
 from __future__ import annotations
-
 import __future__
 
 import argparse
@@ -37,7 +36,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 EXPLAINED = CHECKOUT / "docs" / "mutation.md"
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "bundle": ("test_bundle.py", "test_bundle_laws.py", "test_file_shapes.py"),
+    "bundle": ("test_bundle.py", "test_file_shapes.py", "test_bundle_laws.py"),
     "libpq.hostname": ("libpq/test_hostname.py", "oracle/test_names.py"),
     "libpq.outcomes": ("libpq/test_outcomes.py",),
     "libpq.settings": (
@@ -291,8 +290,8 @@ def _functions(path: str, value: object) -> Iterator[tuple[str, FunctionType]]:
         value = value.fget
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
-    with contextlib.suppress(AttributeError):
-        value.cache_clear()  # type: ignore[union-attr]
+    if hasattr(value, "cache_clear"):
+        value.cache_clear()
     value = getattr(value, "__wrapped__", value)
     if isinstance(value, FunctionType):
         yield path, value
@@ -401,6 +400,7 @@ class Session:
 
 def _forked(attempt: Callable[[], str | None], limit: float) -> tuple[str, str]:
     """The fate of a mutant that *attempt* names the killer of, in a process of its own."""
+    assert sys.platform != "win32"
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -420,7 +420,7 @@ def _forked(attempt: Callable[[], str | None], limit: float) -> tuple[str, str]:
     status = _wait(child, limit)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
-    with open(reading, "rb") as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         by = pipe.read().decode("utf-8", "replace")
     if status is None:
         return "timeout", ""
@@ -502,6 +502,7 @@ def _passes(item: Any, following: Any) -> bool:
 
 def _wait(child: int, limit: float) -> int | None:
     """The child's status; None where it took longer than *limit* seconds and was killed."""
+    assert sys.platform != "win32"
     end = time.monotonic() + limit
     pause = 0.002
     while time.monotonic() < end:
@@ -522,7 +523,7 @@ def _quiet() -> None:
     os.dup2(nowhere, 0)
 
 
-def run(room: str, lines: tuple[int, int]) -> list[Outcome]:
+def run(room: str, lines: tuple[int, int], parts: tuple[str, ...]) -> list[Outcome]:
     """Try every mutant of *room* between these lines.  Once in a process: see _imported."""
     import cryptography.x509  # noqa: F401 - so that no fork has to
     import hypothesis  # noqa: F401
@@ -530,7 +531,9 @@ def run(room: str, lines: tuple[int, int]) -> list[Outcome]:
 
     if any(name.startswith("qs_certs") for name in sys.modules):
         raise SystemExit("one room for each process")
-    outcomes = outside_functions(room, lines)
+    outcomes = outside_functions(room, lines) if "constants" in parts else []
+    if "functions" not in parts:
+        return outcomes
     session = Session(room, lines)
     pytest.main(_options(room), plugins=[session])
     if session.failed or not session.outcomes:
@@ -579,12 +582,14 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("rooms", nargs="*", metavar="ROOM", choices=[[], *ROOMS], default=[])
     parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument("--part", choices=["constants", "functions"])
     parser.add_argument("--lines", default="1-100000", help="only mutants on these lines")
     options = parser.parse_args(arguments)
+    parts = (options.part,) if options.part else ("constants", "functions")
     first, last = map(int, options.lines.split("-"))
     outcomes: list[Outcome] = []
     for room in options.rooms or ROOMS:
-        outcomes += run(room, (first, last))
+        outcomes += run(room, (first, last), parts)
         if options.json:
             options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
     table, left = summary(outcomes)

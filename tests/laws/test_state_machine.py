@@ -222,8 +222,11 @@ class Machine(RuleBasedStateMachine):
             fault,
         )
 
-    @rule(at=which, name=st.sampled_from([G2, G3]), fault=perhaps_a_fault)
-    def remove(self, at: int, name: str, fault: Strike) -> None:
+    @rule(at=which, number=st.integers(0, 1), fault=perhaps_a_fault)
+    def remove(self, at: int, number: int, fault: Strike) -> None:
+        """One that is there, or else one that is not."""
+        there = sorted(names(self.files[at].content) & {G2, G3}) or [G2, G3]
+        name = there[number % len(there)]
         pins = (catalogue.ROOTS[name].sha256,)
         self._run(
             self.files[at],
@@ -239,8 +242,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(file.past for file in self.files))
     @rule(at=which, back=st.integers(0, 12), force=st.booleans(), fault=perhaps_a_fault)
     def rollback_to(self, at: int, back: int, force: bool, fault: Strike) -> None:
-        """Any change that the store knows: also one of another file, which must be refused."""
-        known = sorted(each.id for file in self.files for each in file.past)
+        """A change of this file, or now and then any that the store knows: then it is refused."""
+        files = [self.files[at]] if self.files[at].past and back else self.files
+        known = sorted(each.id for file in files for each in file.past)
         self._rollback(self.files[at], known[back % len(known)], force, fault)
 
     @rule(at=which)
