@@ -9,6 +9,7 @@ what OpenSSL refuses beyond that is found by `qs_certs.openssl.refused`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from binascii import a2b_base64, b2a_base64
 from bisect import bisect_right
@@ -96,8 +97,7 @@ class Bundle:
         """
         first: dict[str, bool] = {}
         for block in self.certificates:
-            if block.sha256:
-                first.setdefault(block.sha256, block.refuses_servers)
+            first.setdefault(block.sha256 or "", block.refuses_servers)
         return frozenset(fingerprint for fingerprint, refuses in first.items() if refuses)
 
     @property
@@ -171,7 +171,7 @@ def parse(raw: bytes) -> Bundle:
             break
         if isinstance(start, int):
             stop = start
-            break
+            continue
         line, counted = line + raw.count(b"\n", counted, start.at), start.at
         place = (start.label, start.at)
         count = len(blocks) + 1
@@ -841,13 +841,9 @@ def certificates_in(source: bytes) -> tuple[bytes, ...]:
         return (whole,)
     found = []
     for block in _ANY_CERTIFICATE.finditer(_plain(source)):
-        try:
-            der, _ = _certificate(block[1].decode(), _decoded(block[2]))
-        except _DamagedBlock:
-            continue
-        if der is not None:
-            found.append(der)
-    return tuple(dict.fromkeys(found))
+        with contextlib.suppress(_DamagedBlock):
+            found.append(_certificate(block[1].decode(), _decoded(block[2]))[0])
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def holds_private_key(source: bytes) -> bool:

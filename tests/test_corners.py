@@ -1,0 +1,614 @@
+"""What happens only where something is odd: the branches that no other quick test takes.
+
+`scripts/branches.py` holds that in these rooms none is left.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qs_certs import bundle, catalogue, changes, files, openssl, sources
+from qs_certs.bundle import merge, parse
+from qs_certs.changes import Target, Wanted, plan_install
+from qs_certs.errors import (
+    ChangedUnconfirmed,
+    CouldNotRead,
+    CouldNotWrite,
+    StoreTampered,
+    TargetChanged,
+    TargetDamaged,
+    TargetRefused,
+)
+from qs_certs.files import Disk
+from qs_certs.libpq import hostname, outcomes
+from qs_certs.results import TargetResult
+from qs_certs.store import Store
+from tests.shapes import EMAIL, pem, pki, trust
+
+if sys.platform == "win32":
+    pytest.skip("only on POSIX", allow_module_level=True)
+
+P = pki()
+RIGHT, OTHER = pem(P.right), pem(P.other)
+G2 = catalogue.ROOTS[catalogue.DEFAULT]
+DER = sources.embedded(G2)
+WANTED = Wanted(G2.sha256, lambda: (DER, "embedded", None))
+
+
+class OddDisk(Disk):
+    """A disk of which one call is replaced: *odd* is given the call's own function."""
+
+    def __init__(self, name: str, odd: Callable[..., Any]) -> None:
+        usual = getattr(self, name)
+        setattr(self, name, lambda *args: odd(usual, *args))
+
+
+def fails(code: int) -> Callable[..., Any]:
+    def odd(usual: Callable[..., Any], *args: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    return odd
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("QS_CERTS_STORE", str(tmp_path / "store"))
+    return tmp_path / "home" / "root.crt"
+
+
+def install(target: Path, **options: Any) -> TargetResult:
+    return changes.install((Target(str(target)),), (WANTED,), **options).targets[0]
+
+
+# --- reading a root file --------------------------------------------------------------------------
+
+
+def _block(*lines: bytes) -> bytes:
+    return b"\n".join((b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(
+            RIGHT.replace(b"-----\n", b"-----\nA: b\n\n", 1).replace(b"-----END", b"\n-----END"),
+            "bad end line",
+            id="a blank line after the data",
+        ),
+        pytest.param(_block(b"A: b", b"", b"AAAA", b"AAAA"), "bad end line", id="a short line"),
+        pytest.param(_block(b"MAUwAwIBAA=="), "wrong tag", id="no certificate inside"),
+        pytest.param(_block(b"AgEA"), "wrong tag", id="an integer"),
+        pytest.param(
+            b"-----BEGIN X509 CRL-----\nAgEA\n-----END X509 CRL-----\n",
+            "wrong tag",
+            id="an integer for a CRL",
+        ),
+        pytest.param(
+            pem(P.right + b"\x02\x01\x00", "TRUSTED CERTIFICATE"),
+            "wrong tag",
+            id="an integer for trust settings",
+        ),
+    ],
+)
+def test_a_block_that_openssl_gives_up_at(content: bytes, problem: str) -> None:
+    assert parse(content).problem == problem
+    assert openssl.load_bytes(content).error is not None
+    assert openssl.load_bytes(RIGHT).error is None
+
+
+def test_a_line_that_fills_the_buffer_takes_its_newline_with_it() -> None:
+    long = b"-----BEGIN CERTIFICATE-----\nA: " + b"x" * 251 + b"\n\n"
+    content = long + RIGHT.partition(b"\n")[2]
+    assert parse(content).damaged is not None
+    assert openssl.load_bytes(content).error is not None
+
+
+def test_trust_settings_of_an_unknown_kind_exclude_nobody() -> None:
+    odd = pem(P.right + b"\x30\x02\x81\x00", "TRUSTED CERTIFICATE")
+    assert not parse(odd).blocks[0].refuses_servers
+    assert (
+        parse(pem(P.right + trust(trusted=EMAIL), "TRUSTED CERTIFICATE")).blocks[0].refuses_servers
+    )
+
+
+def test_a_damaged_block_may_hold_a_nul_that_hides_nothing() -> None:
+    content = b"-----BEGIN CERTIFICATE-----\nA\0B\n-----END CERTIFICATE-----\n" + RIGHT
+    parsed = parse(content)
+    assert parsed.stop is None
+    assert [block.der for block in parsed.blocks] == [None, P.right]
+
+
+def test_a_nul_at_the_start_of_a_line_of_a_damaged_block_hides_the_rest() -> None:
+    content = b"-----BEGIN CERTIFICATE-----\n!\n\0\n-----END CERTIFICATE-----\n" + RIGHT
+    parsed = parse(content)
+    assert parsed.stop == content.index(b"\0")
+    assert len(parsed.blocks) == 1
+
+
+def test_the_text_of_an_end_line_inside_a_der_certificate_ends_no_block() -> None:
+    text = b"-----END CERTIFICATE-----\n"
+    inside = b"\x30" + bytes([len(text)]) + text + b"\x30\x00\x03\x01\x00"
+    der = b"\x30" + bytes([len(inside)]) + inside
+    merged = merge(der + der, [P.third])
+    assert merged.data == bundle.canonical(der) * 2 + pem(P.third)
+
+
+def test_dashes_that_begin_nothing_do_not_end_a_damaged_block() -> None:
+    content = b"-----BEGIN CERTIFICATE-----\n!\n-----x\n-----END CERTIFICATE-----\n" + RIGHT
+    damaged, whole = parse(content).blocks
+    assert content[damaged.start : damaged.end].endswith(b"-----END CERTIFICATE-----\n")
+    assert whole.der == P.right
+
+
+def test_repair_finds_what_a_nul_in_a_line_hides() -> None:
+    hidden = RIGHT + b"\0x\n\0\n" + b"#" * 254 + b"\0" + OTHER
+    merged = merge(hidden, [P.third], repair=True)
+    assert "removed NUL bytes that hid what follows them" in merged.repaired
+    assert openssl.load_bytes(merged.data).error is None
+
+
+def test_repair_takes_trust_settings_that_exclude_servers() -> None:
+    content = pem(P.right + trust(trusted=EMAIL), "TRUSTED CERTIFICATE")
+    merged = merge(content, [P.right], repair=True)
+    assert merged.repaired == ("removed the trust settings of block 1",)
+    assert merged.data == RIGHT
+    assert merge(content, [P.right]).damage[0].reason == "its trust settings exclude TLS servers"
+
+
+def test_a_block_that_only_openssl_refuses_is_named_as_damage() -> None:
+    (damage,) = merge(RIGHT + OTHER, [P.third], refused=[2]).damage
+    assert (damage.number, damage.reason) == (2, "OpenSSL cannot read what it holds")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_line() -> None:
+    content = bundle.BOM + RIGHT
+    assert bundle.remove(content, parse(content).fingerprints).data == bundle.BOM
+
+
+def test_what_stands_before_a_block_within_a_line_keeps_the_newline() -> None:
+    content = b"#" * 254 + RIGHT + OTHER
+    assert parse(content).blocks[0].der == P.right
+    removed = bundle.remove(content, {parse(content).blocks[0].sha256 or ""})
+    assert removed.data == b"#" * 254 + b"\n" + OTHER
+
+
+def test_bytes_that_only_look_like_utf16_stay() -> None:
+    content = b"\xff\xfe" + b"\x00\xd8" * 3 + b"\0" + RIGHT
+    assert merge(content, [P.third]).repaired == ()
+
+
+def test_a_source_may_hold_what_only_looks_like_a_certificate() -> None:
+    junk = _block(b"AAAA")
+    assert bundle.certificates_in(junk + RIGHT) == (P.right,)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_a_link_leads_to_the_file_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("real")
+    assert files.resolve(str(tmp_path / "link")) == str(tmp_path / "real")
+    (tmp_path / "gone").symlink_to("no/where")
+    with pytest.raises(TargetRefused, match="whose folder does not exist"):
+        files.resolve(str(tmp_path / "gone"))
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(TargetRefused, match="more than 5 symbolic links"):
+        files.resolve(str(tmp_path / "loop"))
+    with pytest.raises(TargetRefused, match="is no folder"):
+        files.resolve(str(tmp_path / "real" / "root.crt"))
+
+
+def test_a_link_to_the_file_of_another_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(TargetRefused, match="belongs to another user"):
+        files.resolve(str(tmp_path / "link"))
+    assert files.resolve(str(tmp_path / "real")) == str(tmp_path / "real")
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TargetRefused, match="is a folder"):
+        files.read(str(tmp_path))
+    with pytest.raises(TargetRefused, match="is a folder"):
+        files.read(str(tmp_path), OddDisk("open", fails(errno.EACCES)))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TargetRefused, match="no regular file"):
+        files.read(str(tmp_path / "pipe"))
+    with socket.socket(socket.AF_UNIX) as unix:
+        monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+        unix.bind("s")
+    with pytest.raises(TargetRefused, match="a socket or a device"):
+        files.read("s")
+    (tmp_path / "large").write_bytes(b"12345")
+    monkeypatch.setattr(files, "MAXIMUM_SIZE", 5)
+    assert files.read(str(tmp_path / "large")) == b"12345"
+    monkeypatch.setattr(files, "MAXIMUM_SIZE", 4)
+    with pytest.raises(TargetRefused, match="larger than"):
+        files.read(str(tmp_path / "large"))
+
+
+def test_a_folder_is_made_with_all_that_leads_to_it(tmp_path: Path) -> None:
+    assert files.make_folder(str(tmp_path / "a" / "b"))
+    assert not files.make_folder(str(tmp_path / "a" / "b"))
+    (tmp_path / "file").touch()
+    with pytest.raises(CouldNotWrite, match="cannot make the folder"):
+        files.make_folder(str(tmp_path / "file"))
+
+
+def test_a_folder_without_a_parent_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert files.make_folder("plain")
+    assert (tmp_path / "plain").is_dir()
+
+
+def test_a_folder_that_somebody_else_makes_at_the_same_moment_is_a_folder(tmp_path: Path) -> None:
+    def odd(usual: Callable[..., Any], path: str, mode: int) -> None:
+        usual(path, mode)
+        usual(path, mode)
+
+    assert not files.make_folder(str(tmp_path / "a"), OddDisk("mkdir", odd))
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EIO])
+def test_a_file_system_that_knows_no_sync_of_folders_is_no_error(tmp_path: Path, code: int) -> None:
+    disk = OddDisk("fsync", fails(code))
+    if code == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            files.sync_folder(str(tmp_path), disk)
+    else:
+        files.sync_folder(str(tmp_path), disk)
+
+
+def test_folders_are_synced_as_far_as_they_can_be_opened(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    def odd(usual: Callable[..., Any], path: str, *rest: Any) -> int:
+        if path == str(tmp_path.parent):
+            raise PermissionError(errno.EACCES, "no")
+        synced.append(path)
+        fd: int = usual(path, *rest)
+        return fd
+
+    files.sync_folders(str(tmp_path), OddDisk("open", odd))
+    assert synced == [str(tmp_path)]
+
+
+def test_a_folder_of_somebody_else_is_where_the_syncing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    synced: list[int] = []
+
+    def odd(usual: Callable[..., Any], fd: int) -> None:
+        synced.append(fd)
+
+    files.sync_folders(str(tmp_path), OddDisk("fsync", odd))
+    assert len(synced) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EROFS, "read-only"),
+        (errno.EBUSY, "mounted file"),
+        (errno.EPERM, "immutable"),
+        (errno.EACCES, "owner and rights"),
+        (errno.EIO, None),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_every_error_has_its_own_way_out(tmp_path: Path, code: int, said: str | None) -> None:
+    path = tmp_path / "root.crt"
+    path.write_bytes(b"old")
+    with pytest.raises(CouldNotWrite, match="nothing was changed") as refused:
+        files.replace(
+            str(path), b"new", expected=b"old", verify=str, disk=OddDisk("open", _only_new(code))
+        )
+    assert path.read_bytes() == b"old"
+    assert (said in refused.value.fix[0]) if said else not refused.value.fix
+
+
+def _only_new(code: int) -> Callable[..., Any]:
+    def odd(usual: Callable[..., Any], path: str, flags: int, *mode: int) -> Any:
+        if flags & os.O_CREAT:
+            raise OSError(code, os.strerror(code))
+        return usual(path, flags, *mode)
+
+    return odd
+
+
+def test_reading_back_something_else_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "root.crt"
+
+    def odd(usual: Callable[..., Any], source: str, to: str) -> None:
+        usual(source, to)
+        path.write_bytes(b"somebody else's")
+
+    with pytest.raises(ChangedUnconfirmed, match="reading it back") as told:
+        files.replace(str(path), b"new", expected=None, verify=str, disk=OddDisk("rename", odd))
+    assert "another program" in str(told.value.why)
+
+
+def test_a_file_that_cannot_be_removed_stays(tmp_path: Path) -> None:
+    path = tmp_path / "root.crt"
+    path.write_bytes(b"old")
+    with pytest.raises(CouldNotWrite, match="cannot remove"):
+        files.remove(str(path), expected=b"old", disk=OddDisk("unlink", fails(errno.EACCES)))
+    with pytest.raises(TargetChanged):
+        files.remove(str(path), expected=b"older")
+    assert path.read_bytes() == b"old"
+
+
+def test_a_removal_whose_answer_was_lost_has_happened(tmp_path: Path) -> None:
+    path = tmp_path / "root.crt"
+    path.write_bytes(b"old")
+
+    def odd(usual: Callable[..., Any], name: str) -> None:
+        usual(name)
+        raise OSError(errno.ESTALE, "lost")
+
+    files.remove(str(path), expected=b"old", disk=OddDisk("unlink", odd))
+    assert not path.exists()
+
+
+def test_a_removal_that_is_not_synced_is_unconfirmed(tmp_path: Path) -> None:
+    path = tmp_path / "root.crt"
+    path.write_bytes(b"old")
+    with pytest.raises(ChangedUnconfirmed):
+        files.remove(str(path), expected=b"old", disk=OddDisk("fsync", fails(errno.EIO)))
+    assert not path.exists()
+
+
+def test_an_owner_that_cannot_be_kept_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "root.crt"
+    path.write_bytes(b"old")
+    asked: list[tuple[int, int]] = []
+
+    def status(usual: Callable[..., Any], fd: int) -> Any:
+        found = usual(fd)
+        values = list(found)
+        values[4] = found.st_uid + 1  # the new file seems to be somebody else's
+        return os.stat_result(values)
+
+    def refuse(fd: int, uid: int, gid: int) -> None:
+        asked.append((uid, gid))
+        raise PermissionError(errno.EPERM, "no")
+
+    disk = OddDisk("fstat", status)
+    monkeypatch.setattr(disk, "chown", refuse)
+    files.replace(str(path), b"new", expected=b"old", verify=str, disk=disk)
+    assert path.read_bytes() == b"new"
+    assert asked == [(path.stat().st_uid, path.stat().st_gid), (-1, path.stat().st_gid)]
+
+
+def test_a_rename_that_another_program_holds_up_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    left = [32, 5, 33]
+
+    def odd(usual: Callable[..., Any], source: str, to: str) -> None:
+        if left:
+            error = OSError(errno.EACCES, "in use")
+            error.winerror = left.pop()  # type: ignore[attr-defined]
+            raise error
+        usual(source, to)
+
+    path = tmp_path / "root.crt"
+    files.replace(str(path), b"new", expected=None, verify=str, disk=OddDisk("rename", odd))
+    assert path.read_bytes() == b"new"
+    assert not left
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+def test_a_folder_where_a_content_was_is_damage(target: Path) -> None:
+    install(target)
+    store = Store(target.parent.parent / "store")
+    kept = store.changes(str(target))[0].change.after
+    assert store.content(kept) == target.read_bytes()
+    blob = Path(store.folder, "blobs", f"{kept}.crt")
+    blob.unlink()
+    blob.mkdir()
+    with pytest.raises(StoreTampered) as damaged:
+        store.content(kept)
+    assert "is a folder" in str(damaged.value.why)
+
+
+def test_a_line_that_a_full_disk_cut_short_is_cut_off_by_the_next(target: Path) -> None:
+    install(target)
+    store = Store(target.parent.parent / "store")
+    with store.writing() as session:
+        options: dict[str, Any] = dict.fromkeys(("mode", "before", "after"))
+        options |= {"added": (), "removed": (), "made_folder": False, "target": str(target)}
+        with (store_journal := Path(store.folder, "journal.jsonl")).open("ab") as file:
+            file.write(b'{"v": 1, "torn')
+        session.void(session.record(command="install", **options))
+    assert b"torn" not in store_journal.read_bytes()
+    assert len(store.changes(str(target))) == 1
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+def test_a_temporary_file_that_cannot_be_read_stops_the_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(data: bytes) -> openssl.Loaded:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(openssl, "load_bytes", failing)
+    with pytest.raises(CouldNotWrite, match="could not be tried out"):
+        plan_install(None, {G2.sha256: DER}, "root.crt", repair=False)
+
+
+def test_openssl_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = openssl.load_bytes
+    monkeypatch.setattr(openssl, "load_bytes", lambda data: replace(usual(data), certificates=0))
+    with pytest.raises(TargetDamaged, match="would not load") as refused:
+        plan_install(None, {G2.sha256: DER}, "root.crt", repair=False)
+    assert refused.value.why == "OpenSSL sees 0 of its 1 certificates"
+
+
+def test_a_dry_run_writes_nothing(target: Path) -> None:
+    assert install(target, dry_run=True).status == "would-change"
+    assert not target.parent.parent.joinpath("store").exists()
+    assert install(target).status == "changed"
+
+
+def test_a_preview_is_what_install_then_writes(target: Path) -> None:
+    named = Target(str(target))
+    for options in ({"replace_all": False}, {"replace_all": True}):
+        target.unlink(missing_ok=True)
+        shown = changes.preview(named, [WANTED], repair=False, **options)
+        install(target, **options)
+        assert target.read_bytes() == shown
+    assert changes.preview(named, [WANTED], replace_all=False, repair=False) == shown
+
+
+def test_a_download_that_failed_is_told_once(target: Path) -> None:
+    wanted = Wanted(G2.sha256, lambda: (DER, "embedded", "used the embedded copy"))
+    (finding,) = changes.install((Target(str(target)),), (wanted,)).findings
+    assert (finding.code, finding.message) == ("could-not-download", "used the embedded copy")
+
+
+def test_a_file_that_somebody_keeps_changing_is_left_to_them(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.parent.mkdir()
+    tries: list[int] = []
+
+    def interfering(path: str, expected: bytes | None, disk: Disk) -> None:
+        tries.append(1)
+        raise TargetChanged("changed")
+
+    monkeypatch.setattr(files, "_compare", interfering)
+    assert isinstance(install(target).error, TargetChanged)
+    assert len(tries) == changes.ATTEMPTS
+
+
+def test_what_somebody_else_did_meanwhile_need_not_be_done_again(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.parent.mkdir()
+    usual = files.locked
+
+    def locked(*args: Any, **options: Any) -> Any:
+        target.write_bytes(bundle.canonical(DER))
+        return usual(*args, **options)
+
+    monkeypatch.setattr(files, "locked", locked)
+    assert install(target).status == "unchanged"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), None], ids=["unreadable", "refused"])
+def test_a_file_that_openssl_cannot_load_is_not_already_there(
+    target: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | None
+) -> None:
+    install(target)
+    usual = openssl.load
+
+    def load(path: str) -> openssl.Loaded:
+        if error is not None:
+            raise error
+        return replace(usual(path), error="refused")
+
+    monkeypatch.setattr(openssl, "load", load)
+    result = install(target)
+    if error is None:
+        assert result.status != "unchanged" or result.present == ()
+    else:
+        assert isinstance(result.error, CouldNotRead)
+
+
+def test_a_rollback_to_absence_leaves_a_folder_that_was_there(target: Path) -> None:
+    target.parent.mkdir()
+    install(target)
+    changes.rollback((Target(str(target)),))
+    assert not target.exists()
+    assert target.parent.is_dir()
+
+
+def test_a_new_file_that_does_not_load_is_never_put_in_place(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = openssl.load
+
+    def load(path: str) -> openssl.Loaded:
+        return replace(usual(path), error="bad" if ".qs-" in str(path) else None)
+
+    monkeypatch.setattr(openssl, "load", load)
+    error = install(target).error
+    assert isinstance(error, CouldNotWrite)
+    assert "does not load" in error.message
+    assert not target.exists()
+
+
+def test_remove_takes_back_the_newline_of_the_install(target: Path) -> None:
+    target.parent.mkdir()
+    target.write_bytes(b"# mine")
+    install(target)
+    changes.remove((Target(str(target)),), (G2.sha256,))
+    assert target.read_bytes() == b"# mine"
+
+
+def test_repair_has_work_where_a_file_loads_and_holds_something_to_mend(target: Path) -> None:
+    target.parent.mkdir()
+    target.write_bytes(bundle.BOM + bundle.canonical(DER))
+    assert install(target).status == "unchanged"
+    assert install(target, repair=True).status == "changed"
+    assert target.read_bytes() == bundle.canonical(DER)
+    assert install(target, repair=True).status == "unchanged"
+
+
+def test_the_fix_for_the_default_file_names_no_file(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(target.parent.parent))
+    default = target.parent.parent / ".postgresql" / "root.crt"
+    default.parent.mkdir()
+    damaged = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"
+    for path, fix in ((default, "qs-certs install --repair"), (target, f"--target {target}")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(damaged)
+        error = install(path).error
+        assert error is not None
+        assert error.fix[0].endswith(fix)
+
+
+# --- libpq ----------------------------------------------------------------------------------------
+
+
+def test_something_that_sends_no_byte_and_is_not_postgresql_has_outcomes() -> None:
+    anchors = outcomes.TrustAnchors("absent", "/root.crt")
+    shown = outcomes.Shown("not-postgresql", None, "SSL error: wrong version number", None, None)
+    told = {each.mode: each for each in outcomes.outcomes(anchors, shown)}
+    assert {each.outcome for each in told.values()} == {"fails"}
+    assert told["disable"].libpq_message is None
+    assert told["prefer"].libpq_message is not None
+
+
+def test_an_attribute_that_is_no_common_name_is_passed_over() -> None:
+    names = hostname.names_in(DER)
+    assert names.common_name == b"DigiCert Global Root G2"
+    nameless = hostname.names_in(DER.replace(b"\x06\x03U\x04\x03", b"\x06\x03U\x04\x0b"))
+    assert nameless.common_name is None
