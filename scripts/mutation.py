@@ -35,10 +35,12 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parent.parent
 EXPLAINED = CHECKOUT / "docs" / "mutation.md"
 
+CORNERS = "test_corners.py"
+SWEEP = "faults/test_sweep.py::test_after_any_fault_at_any_call_every_promise_holds"
 ROOMS: dict[str, tuple[str, ...]] = {
-    "bundle": ("test_bundle.py", "test_file_shapes.py", "test_bundle_laws.py"),
-    "libpq.hostname": ("libpq/test_hostname.py", "oracle/test_names.py"),
-    "libpq.outcomes": ("libpq/test_outcomes.py",),
+    "bundle": ("test_bundle.py", CORNERS, "test_file_shapes.py", "test_bundle_laws.py"),
+    "libpq.hostname": ("libpq/test_hostname.py", CORNERS),
+    "libpq.outcomes": ("libpq/test_outcomes.py", CORNERS),
     "libpq.settings": (
         "libpq/test_settings.py",
         "libpq/test_settings_oracle.py",
@@ -47,9 +49,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "rootfile": ("test_rootfile.py",),
     "diagnosis": ("test_diagnosis.py",),
     "catalogue": ("test_catalogue.py",),
-    "files": ("test_files.py", "faults/test_sweep.py"),
-    "store": ("test_store.py", "test_changes.py", "faults/test_sweep.py"),
-    "changes": ("test_changes.py", "test_store.py", "faults/test_sweep.py"),
+    "files": ("test_files.py", CORNERS, f"{SWEEP}[foreign file]", f"{SWEEP}[remove the last]"),
+    "store": (
+        "test_store.py",
+        "test_changes.py",
+        CORNERS,
+        f"{SWEEP}[foreign file]",
+        f"{SWEEP}[rollback to absence]",
+    ),
+    "changes": ("test_changes.py", "test_store.py", CORNERS, f"{SWEEP}[foreign file]"),
 }
 """The tests of each room, below tests/: the fast ones, which is what makes the figures strict."""
 

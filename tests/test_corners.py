@@ -24,13 +24,14 @@ from qs_certs.errors import (
     CouldNotRead,
     CouldNotWrite,
     StoreTampered,
+    StoreUnusable,
     TargetChanged,
     TargetDamaged,
     TargetRefused,
 )
 from qs_certs.files import Disk
 from qs_certs.libpq import hostname, outcomes
-from qs_certs.results import TargetResult
+from qs_certs.results import ModeOutcome, TargetResult
 from qs_certs.store import Store
 from tests.shapes import EMAIL, pem, pki, trust
 
@@ -434,6 +435,30 @@ def test_a_folder_where_a_content_was_is_damage(target: Path) -> None:
     assert "is a folder" in str(damaged.value.why)
 
 
+def test_a_content_that_is_gone_is_told_from_one_that_was_changed(target: Path) -> None:
+    install(target)
+    store = Store(target.parent.parent / "store")
+    kept = store.changes(str(target))[0].change.after
+    blob = Path(store.folder, "blobs", f"{kept}.crt")
+    blob.chmod(0o600)
+    blob.write_bytes(b"changed")
+    with pytest.raises(StoreTampered) as damaged:
+        store.content(kept)
+    assert damaged.value.why == f"{blob} is not what was kept there"
+    blob.unlink()
+    with pytest.raises(StoreTampered) as damaged:
+        store.content(kept)
+    assert damaged.value.why == f"{blob} is missing"
+
+
+def test_a_store_that_cannot_be_made_is_told_as_such(target: Path) -> None:
+    target.parent.parent.joinpath("store").touch()
+    error = install(target).error
+    assert isinstance(error, StoreUnusable)
+    assert "cannot be made in" in error.message
+    assert not target.exists()
+
+
 def test_a_line_that_a_full_disk_cut_short_is_cut_off_by_the_next(target: Path) -> None:
     install(target)
     store = Store(target.parent.parent / "store")
@@ -598,13 +623,153 @@ def test_the_fix_for_the_default_file_names_no_file(
 # --- libpq ----------------------------------------------------------------------------------------
 
 
+ABSENT = outcomes.TrustAnchors("absent", "/root.crt")
+
+
+def told(shown: outcomes.Shown, **options: Any) -> dict[str, ModeOutcome]:
+    return {each.mode: each for each in outcomes.outcomes(ABSENT, shown, **options)}
+
+
 def test_something_that_sends_no_byte_and_is_not_postgresql_has_outcomes() -> None:
-    anchors = outcomes.TrustAnchors("absent", "/root.crt")
-    shown = outcomes.Shown("not-postgresql", None, "SSL error: wrong version number", None, None)
-    told = {each.mode: each for each in outcomes.outcomes(anchors, shown)}
-    assert {each.outcome for each in told.values()} == {"fails"}
-    assert told["disable"].libpq_message is None
-    assert told["prefer"].libpq_message is not None
+    by_mode = told(outcomes.Shown("not-postgresql", None, "SSL error: wrong version number"))
+    assert {each.outcome for each in by_mode.values()} == {"fails"}
+    assert by_mode["disable"].libpq_message is None
+    assert by_mode["prefer"].libpq_message == "SSL error: wrong version number"
+
+
+def test_something_that_is_not_postgresql_is_told_by_its_first_byte() -> None:
+    by_mode = told(outcomes.Shown("not-postgresql", ord("H")))
+    plain = "expected authentication request from server, but received H"
+    asked = "received invalid response to SSL negotiation: H"
+    assert [each.libpq_message for each in by_mode.values()] == [plain] * 2 + [asked] * 4
+    assert {each.outcome for each in by_mode.values()} == {"fails"}
+
+
+def test_without_trust_anchors_no_chain_is_refused() -> None:
+    by_mode = told(outcomes.Shown("tls", verify_error="unable to get local issuer certificate"))
+    assert by_mode["require"].outcome == "encrypted"
+    assert by_mode["verify-ca"].outcome == "fails"
+
+
+def test_a_refusal_is_no_error_where_plaintext_is_allowed() -> None:
+    refused = told(outcomes.Shown("refused"))
+    failed = told(outcomes.Shown("tls", tls_error="SSL error: no"))
+    for mode in ("allow", "prefer"):
+        assert (refused[mode].outcome, refused[mode].libpq_message) == ("plaintext", None)
+        assert (failed[mode].outcome, failed[mode].libpq_message) == ("plaintext", "SSL error: no")
+
+
+@pytest.mark.parametrize(
+    ("major", "message"),
+    [
+        (17, "SSL SYSCALL error: EOF detected"),
+        (18, "SSL error: unexpected eof while reading"),
+    ],
+)
+def test_the_words_for_a_closed_connection_are_those_of_the_version(
+    major: int, message: str
+) -> None:
+    by_mode = told(outcomes.Shown("closed"), sslnegotiation="direct", libpq_major=major)
+    assert by_mode["require"].libpq_message == message
+    assert told(outcomes.Shown("closed")) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "stands"),
+    [
+        pytest.param("b.a", b"*.a", True, id="the shortest wildcard"),
+        pytest.param("b.", b"*.", False, id="no wildcard"),
+        pytest.param("zb.example.com", b"ab.example.com", False, id="no star"),
+        pytest.param("h\udcff", b"h\xff", True, id="no UTF-8"),
+    ],
+)
+def test_a_name_stands_for_a_host(host: str, name: bytes, stands: bool) -> None:
+    names = hostname.CertificateNames((hostname.AlternativeName("dns", name),))
+    assert hostname.matches(host, names) is stands
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("255.1", "255.0.0.1"),
+        ("0X7f.1", "127.0.0.1"),
+        ("256.1", None),
+        ("::1", None),
+    ],
+)
+def test_an_ipv4_address_is_what_inet_aton_takes(text: str, address: str | None) -> None:
+    assert hostname.ipv4_address(text) == (socket.inet_aton(address) if address else None)
+    assert address is None or socket.inet_aton(text) == socket.inet_aton(address)
+
+
+@pytest.mark.parametrize("text", ["::1", "fe80::1%lo", "[::1]"])
+def test_an_ipv6_address_is_what_inet_pton_takes(text: str) -> None:
+    try:
+        expected = socket.inet_pton(socket.AF_INET6, text)
+    except OSError:
+        expected = None
+    assert hostname.ipv6_address(text) == expected
+    assert hostname.is_ip_address(text) == (expected is not None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["::", "::1", "::1.2.3.4", "::ffff:1.2.3.4", "::abcd:102:304", "1::ffff:1:2", "2001:db8::1"],
+)
+def test_an_ipv6_address_is_written_as_the_system_writes_it(address: str) -> None:
+    value = socket.inet_pton(socket.AF_INET6, address)
+    names = hostname.CertificateNames((hostname.AlternativeName("ip", value),))
+    message = hostname.mismatch("h", names)
+    assert message is not None
+    assert f'"{socket.inet_ntop(socket.AF_INET6, value)}"' in message
+
+
+def test_a_name_that_is_no_text_is_shown_all_the_same() -> None:
+    names = hostname.CertificateNames((hostname.AlternativeName("dns", b"\xff"),))
+    assert "\ufffd" in str(hostname.mismatch("h", names))
+
+
+def element(tag: int, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    assert len(content) < 128
+    return bytes((tag, len(content))) + content
+
+
+SAN = bytes.fromhex("551d11")
+DNS = element(0x30, element(0x82, b"a.test"))
+
+
+@pytest.mark.parametrize(
+    ("extensions", "names"),
+    [
+        pytest.param((), (), id="no extensions"),
+        pytest.param((element(0x30, element(6, SAN), element(4, DNS)),), (b"a.test",), id="one"),
+        pytest.param(
+            (
+                element(0x30, element(6, b"\x55\x1d\x0f"), element(4, b"\x03\x01\x00")),
+                element(0x30, element(6, SAN), element(4, DNS)),
+            ),
+            (b"a.test",),
+            id="after another",
+        ),
+        pytest.param((element(0x30, element(6, SAN), element(5, DNS)),), (), id="no octets"),
+    ],
+)
+def test_names_are_found_where_they_stand(
+    extensions: tuple[bytes, ...], names: tuple[bytes, ...]
+) -> None:
+    empty = element(0x30)
+    subject = element(
+        0x30, element(0x31, element(0x30, element(6, b"\x55\x04\x03"), element(12, b"cn")))
+    )
+    fields = [element(2, b"\1"), empty, empty, empty, subject, empty, element(0x81, b"\0")]
+    if extensions:
+        fields.append(element(0xA3, element(0x30, *extensions)))
+    certificate = element(0x30, element(0x30, *fields))
+    found = hostname.names_in(certificate)
+    assert found.common_name == b"cn"
+    assert found.alternative == tuple(hostname.AlternativeName("dns", name) for name in names)
+    assert hostname.names_in(certificate[:-1]) == hostname.CertificateNames()
 
 
 def test_an_attribute_that_is_no_common_name_is_passed_over() -> None:
