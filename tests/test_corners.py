@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,10 @@ class OddDisk(Disk):
     def __init__(self, name: str, odd: Callable[..., Any]) -> None:
         usual = getattr(self, name)
         setattr(self, name, lambda *args: odd(usual, *args))
+
+
+def no_check(path: str) -> None:
+    pass
 
 
 def fails(code: int) -> Callable[..., Any]:
@@ -319,7 +324,11 @@ def test_every_error_has_its_own_way_out(tmp_path: Path, code: int, said: str | 
     path.write_bytes(b"old")
     with pytest.raises(CouldNotWrite, match="nothing was changed") as refused:
         files.replace(
-            str(path), b"new", expected=b"old", verify=str, disk=OddDisk("open", _only_new(code))
+            str(path),
+            b"new",
+            expected=b"old",
+            verify=no_check,
+            disk=OddDisk("open", _only_new(code)),
         )
     assert path.read_bytes() == b"old"
     assert (said in refused.value.fix[0]) if said else not refused.value.fix
@@ -342,7 +351,9 @@ def test_reading_back_something_else_is_told(tmp_path: Path) -> None:
         path.write_bytes(b"somebody else's")
 
     with pytest.raises(ChangedUnconfirmed, match="reading it back") as told:
-        files.replace(str(path), b"new", expected=None, verify=str, disk=OddDisk("rename", odd))
+        files.replace(
+            str(path), b"new", expected=None, verify=no_check, disk=OddDisk("rename", odd)
+        )
     assert "another program" in str(told.value.why)
 
 
@@ -395,7 +406,7 @@ def test_an_owner_that_cannot_be_kept_is_let_go(
 
     disk = OddDisk("fstat", status)
     monkeypatch.setattr(disk, "chown", refuse)
-    files.replace(str(path), b"new", expected=b"old", verify=str, disk=disk)
+    files.replace(str(path), b"new", expected=b"old", verify=no_check, disk=disk)
     assert path.read_bytes() == b"new"
     assert asked == [(path.stat().st_uid, path.stat().st_gid), (-1, path.stat().st_gid)]
 
@@ -403,18 +414,18 @@ def test_an_owner_that_cannot_be_kept_is_let_go(
 def test_a_rename_that_another_program_holds_up_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     left = [32, 5, 33]
 
     def odd(usual: Callable[..., Any], source: str, to: str) -> None:
         if left:
             error = OSError(errno.EACCES, "in use")
-            error.winerror = left.pop()  # type: ignore[attr-defined]
+            setattr(error, "winerror", left.pop())  # noqa: B010 - known on Windows only
             raise error
         usual(source, to)
 
     path = tmp_path / "root.crt"
-    files.replace(str(path), b"new", expected=None, verify=str, disk=OddDisk("rename", odd))
+    files.replace(str(path), b"new", expected=None, verify=no_check, disk=OddDisk("rename", odd))
     assert path.read_bytes() == b"new"
     assert not left
 
