@@ -1,9 +1,10 @@
 """Mutation testing: does a test notice each small mistake that one could make in these rooms?
 
-    python scripts/mutation.py [--json FILE] [--lines FIRST-LAST] [ROOM ...]
+    python scripts/mutation.py [--part functions|constants] [--lines FIRST-LAST] [--json FILE] [ROOM ...]
 
 A room is a module below `qs_certs`; all of `ROOMS` without one.  Needs what the tests need, and
-`os.fork`, so no Windows.  Ends with 1 where a survivor is not explained in docs/mutation.md.
+`os.fork`, so no Windows.  Ends with 1 where a survivor is not explained in docs/mutation.md; with
+one room and --json it only writes what became of each mutant.
 
 Each mutant runs in a fork of one warm pytest session, with only the tests that execute the mutated
 lines, fastest first, until one fails.  Well-kept tools leave out what is decorated (properties,
@@ -22,7 +23,9 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -586,22 +589,38 @@ def summary(outcomes: list[Outcome]) -> tuple[str, list[Outcome]]:
     return "\n".join(rows), open_
 
 
+def _in_a_process(room: str, part: str | None, lines: str) -> list[Outcome]:
+    """`run` in a fresh process, since a room's first import must be that process's first."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "outcomes.json")
+        command = [sys.executable, __file__, room, "--json", str(path), "--lines", lines]
+        subprocess.run([*command, *(["--part", part] if part else [])], check=True)
+        return [Outcome(**each) for each in json.loads(path.read_text())]
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("rooms", nargs="*", metavar="ROOM", choices=[[], *ROOMS], default=[])
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=", ".join(ROOMS))
     parser.add_argument("--json", type=Path, help="write every outcome there")
     parser.add_argument("--part", choices=["constants", "functions"])
     parser.add_argument("--lines", default="1-100000", help="only mutants on these lines")
     options = parser.parse_args(arguments)
+    if unknown := set(options.rooms) - ROOMS.keys():
+        parser.error(f"no such room: {', '.join(sorted(unknown))}")
     parts = (options.part,) if options.part else ("constants", "functions")
     first, last = map(int, options.lines.split("-"))
     outcomes: list[Outcome] = []
-    for room in options.rooms or ROOMS:
-        outcomes += run(room, (first, last), parts)
-        if options.json:
-            options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    if len(options.rooms) == 1:
+        outcomes = run(options.rooms[0], (first, last), parts)
+    else:
+        for room in options.rooms or ROOMS:
+            outcomes += _in_a_process(room, options.part, options.lines)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+        if len(options.rooms) == 1:
+            return 0
     table, left = summary(outcomes)
     print(table)
     for each in left:

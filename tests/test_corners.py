@@ -746,6 +746,11 @@ def element(tag: int, *contents: bytes) -> bytes:
     return bytes((tag, len(content))) + content
 
 
+def test_a_certificate_may_have_no_names_at_all() -> None:
+    message = hostname.mismatch("h", hostname.CertificateNames())
+    assert message == "could not get server's host name from server certificate"
+
+
 SAN = bytes.fromhex("551d11")
 DNS = element(0x30, element(0x82, b"a.test"))
 
@@ -764,6 +769,11 @@ DNS = element(0x30, element(0x82, b"a.test"))
             id="after another",
         ),
         pytest.param((element(0x30, element(6, SAN), element(5, DNS)),), (), id="no octets"),
+        pytest.param(
+            (element(0x30, element(6, SAN), element(1, b"\xff"), element(4, DNS)),),
+            (b"a.test",),
+            id="critical",
+        ),
     ],
 )
 def test_names_are_found_where_they_stand(
