@@ -1,10 +1,12 @@
 """Mutation testing: does a test notice each small mistake that one could make in these rooms?
 
     python scripts/mutation.py [--part functions|constants] [--lines FIRST-LAST] [--json FILE] [ROOM ...]
+    python scripts/mutation.py --again FILE [--json FILE] ROOM
 
 A room is a module below `qs_certs`; all of `ROOMS` without one.  Needs what the tests need, and
 `os.fork`, so no Windows.  Ends with 1 where a survivor is not explained in docs/mutation.md; with
-one room and --json it only writes what became of each mutant.
+one room and --json it only writes what became of each mutant.  --again tries what survived in FILE
+with slower tests.
 
 Each mutant runs in a fork of one warm pytest session, with only the tests that execute the mutated
 lines, fastest first, until one fails.  Well-kept tools leave out what is decorated (properties,
@@ -63,6 +65,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "changes": ("test_changes.py", "test_store.py", CORNERS, f"{SWEEP}[foreign file]"),
 }
 """The tests of each room, below tests/: the fast ones, which is what makes the figures strict."""
+
+FAULTS = ("faults/test_sweep.py", "faults/test_crash_states.py", "laws/test_state_machine.py")
+WITNESSES: dict[str, tuple[str, ...]] = {
+    "bundle": ("test_rootfile.py", "test_sources.py"),
+    "libpq.settings": ("test_check_cli.py",),
+    "rootfile": ("test_check_cli.py", "test_diagnosis.py"),
+    "diagnosis": ("test_check_cli.py",),
+    "files": FAULTS,
+    "store": FAULTS,
+    "changes": (*FAULTS, "test_stories.py"),
+}
+"""Slower tests, for what survived the others: see --again."""
 
 
 # --- mutants --------------------------------------------------------------------------------------
@@ -186,6 +200,11 @@ def _is_wording(node: ast.AST, calls: tuple[str, ...]) -> bool:
     return spoken and any(_SPEAKING.fullmatch(name) for name in calls)
 
 
+def _is_system(node: ast.AST) -> bool:
+    """A question for the system: only one of its answers can be tried here."""
+    return isinstance(node, (ast.Compare, ast.BoolOp)) and "sys.platform" in ast.unparse(node)
+
+
 def _sites(
     node: ast.AST, function: str, in_function: bool, calls: tuple[str, ...] = ()
 ) -> Iterator[tuple[ast.AST, str, Any, str, bool]]:
@@ -199,7 +218,7 @@ def _sites(
             continue
         children = value if isinstance(value, list) else [value]
         for index, child in enumerate(children):
-            if not isinstance(child, ast.AST) or _is_docstring(child):
+            if not isinstance(child, ast.AST) or _is_docstring(child) or _is_system(child):
                 continue
             if _is_wording(child, calls) or isinstance(child, ast.JoinedStr):
                 continue
@@ -323,12 +342,15 @@ class Outcome:
     by: str = ""
 
 
+LEFT = ("survived", "uncovered")
+
+
 class Session:
     """The pytest plugin that takes the place of the usual loop over the tests."""
 
-    def __init__(self, room: str, lines: tuple[int, int]) -> None:
+    def __init__(self, room: str, wanted: Callable[[Mutant], bool]) -> None:
         self.room = room
-        self.lines = lines
+        self.wanted = wanted
         self.outcomes: list[Outcome] = []
         self.failed: list[str] = []
 
@@ -345,9 +367,8 @@ class Session:
         if self.failed:
             print("planting alone is noticed:", *self.failed)
             return True
-        first, last = self.lines
         for mutant in all_mutants:
-            if not (first <= mutant.line <= last and mutant.in_function):
+            if not (mutant.in_function and self.wanted(mutant)):
                 continue
             hit: set[str] = set()
             for line in range(mutant.line, mutant.end + 1):
@@ -440,7 +461,7 @@ def _forked(attempt: Callable[[], str | None], limit: float) -> tuple[str, str]:
 
 
 def _outcome(room: str, mutant: Mutant, fate: str, by: str) -> Outcome:
-    if fate in ("survived", "uncovered"):
+    if fate in LEFT:
         print(f"{fate:10}{room}:{mutant.line} {mutant.function}: {mutant.change}", flush=True)
     return Outcome(room, mutant.function, mutant.line, mutant.change, fate, by)
 
@@ -475,12 +496,12 @@ def _imported(room: str, path: Path, tree: ast.Module) -> str | None:
         return original(self, name)
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
-    code = pytest.main([*_options(room), "-x"])
+    code = pytest.main([*_options(ROOMS[room]), "-x"])
     return None if code == 0 else f"exit code {code}"
 
 
-def _options(room: str) -> list[str]:
-    tests = [str(CHECKOUT / "tests" / name) for name in ROOMS[room]]
+def _options(tests: tuple[str, ...]) -> list[str]:
+    paths = [str(CHECKOUT / "tests" / name) for name in tests]
     return [
         "-q",
         "-p",
@@ -489,7 +510,7 @@ def _options(room: str) -> list[str]:
         "no:xdist",
         "--rootdir",
         str(CHECKOUT),
-        *tests,
+        *paths,
         "-W",
         "ignore::pytest.PytestAssertRewriteWarning",
     ]
@@ -540,18 +561,31 @@ def run(room: str, lines: tuple[int, int], parts: tuple[str, ...]) -> list[Outco
     """Try every mutant of *room* between these lines.  Once in a process: see _imported."""
     import cryptography.x509  # noqa: F401 - so that no fork has to
     import hypothesis  # noqa: F401
-    import pytest
 
     if any(name.startswith("qs_certs") for name in sys.modules):
         raise SystemExit("one room for each process")
     outcomes = outside_functions(room, lines) if "constants" in parts else []
     if "functions" not in parts:
         return outcomes
-    session = Session(room, lines)
-    pytest.main(_options(room), plugins=[session])
-    if session.failed or not session.outcomes:
+    return outcomes + _session(room, ROOMS[room], lambda each: lines[0] <= each.line <= lines[1])
+
+
+def _session(room: str, tests: tuple[str, ...], wanted: Callable[[Mutant], bool]) -> list[Outcome]:
+    import pytest
+
+    session = Session(room, wanted)
+    pytest.main(_options(tests), plugins=[session])
+    if session.failed:
         raise SystemExit(f"{room}: the tests do not pass as they are")
-    return outcomes + session.outcomes
+    return session.outcomes
+
+
+def again(room: str, earlier: list[Outcome]) -> list[Outcome]:
+    """*earlier*, with what survived within functions tried once more, by slower tests."""
+    left = {(each.function, each.change) for each in earlier if each.fate in LEFT}
+    tried = _session(room, WITNESSES[room], lambda each: (each.function, each.change) in left)
+    new = {(each.function, each.line, each.change): each for each in tried if each.fate not in LEFT}
+    return [new.get((each.function, each.line, each.change), each) for each in earlier]
 
 
 # --- the report -----------------------------------------------------------------------------------
@@ -577,7 +611,7 @@ def summary(outcomes: list[Outcome]) -> tuple[str, list[Outcome]]:
     for room in dict.fromkeys(each.room for each in outcomes):
         mine = [each for each in outcomes if each.room == room]
         fates = Counter(each.fate for each in mine)
-        left = [each for each in mine if each.fate in ("survived", "uncovered")]
+        left = [each for each in mine if each.fate in LEFT]
         unknown = [each for each in left if (room, each.function, each.change) not in known]
         open_ += unknown
         killed = fates["killed"] + fates["timeout"]
@@ -604,6 +638,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=", ".join(ROOMS))
     parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument("--again", type=Path, help="outcomes that --json wrote")
     parser.add_argument("--part", choices=["constants", "functions"])
     parser.add_argument("--lines", default="1-100000", help="only mutants on these lines")
     options = parser.parse_args(arguments)
@@ -612,7 +647,10 @@ def main(arguments: list[str]) -> int:
     parts = (options.part,) if options.part else ("constants", "functions")
     first, last = map(int, options.lines.split("-"))
     outcomes: list[Outcome] = []
-    if len(options.rooms) == 1:
+    if options.again:
+        earlier = [Outcome(**each) for each in json.loads(options.again.read_text())]
+        outcomes = again(options.rooms[0], earlier)
+    elif len(options.rooms) == 1:
         outcomes = run(options.rooms[0], (first, last), parts)
     else:
         for room in options.rooms or ROOMS:

@@ -470,6 +470,31 @@ def test_a_store_that_cannot_be_made_is_told_as_such(target: Path) -> None:
     assert not target.exists()
 
 
+def test_every_open_record_is_settled_by_what_its_target_holds(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    odd, new, old = (str(tmp_path / name) for name in ("odd", "new", "old"))
+    with store.writing() as session:
+        for target in (odd, new, old):
+            session.record(
+                command="install",
+                target=target,
+                before=None,
+                after=b"new",
+                added=(),
+                removed=(),
+                mode=None,
+                made_folder=False,
+            )
+    Path(odd).mkdir()
+    Path(new).write_bytes(b"new")
+    with store.writing():
+        pass
+    assert [each.applied for each in store.changes(odd)] == [None]
+    assert [each.applied for each in store.changes(new)] == [True]
+    assert store.changes(old) == ()
+    assert Path(odd).is_dir()
+
+
 def test_a_line_that_a_full_disk_cut_short_is_cut_off_by_the_next(target: Path) -> None:
     install(target)
     store = Store(target.parent.parent / "store")
