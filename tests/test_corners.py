@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import socket
 import sys
 import time
@@ -444,6 +446,27 @@ def test_a_folder_where_a_content_was_is_damage(target: Path) -> None:
     with pytest.raises(StoreTampered) as damaged:
         store.content(kept)
     assert "is a folder" in str(damaged.value.why)
+
+
+def test_the_first_change_is_number_one_and_its_time_is_utc(target: Path) -> None:
+    result = install(target)
+    assert result.change_id == 1
+    line = target.parent.parent.joinpath("store", "journal.jsonl").read_text().splitlines()[0]
+    assert re.search(r'"id": 1, "at": "\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"', line)
+
+
+def test_the_journal_is_plain_ascii_and_says_its_version(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with store.writing() as session:
+        options: dict[str, Any] = dict.fromkeys(("mode", "before", "after"))
+        options |= {"added": (), "removed": (), "made_folder": False, "command": "install"}
+        for close in (session.done, session.void):
+            close(session.record(target="/home/żółw/root.crt", **options))
+    lines = (tmp_path / "store" / "journal.jsonl").read_text("ascii").splitlines()
+    records = [json.loads(line.rpartition(" ")[0]) for line in lines]
+    assert [each["kind"] for each in records] == ["change", "done", "change", "void"]
+    assert {each["v"] for each in records} == {1}
+    assert [each["id"] for each in records] == [1, 1, 2, 2]
 
 
 def test_a_content_that_is_gone_is_told_from_one_that_was_changed(target: Path) -> None:

@@ -466,3 +466,82 @@ def test_the_corrected_string_verifies_and_holds_no_password(
 def test_a_secret_that_was_put_in_by_hand_is_left_out_all_the_same() -> None:
     assert corrected(Given({"host": "h", "password": "x"})) == "host=h sslmode=verify-full"
     assert "password" not in resolve(Given({"host": "h", "password": "x"})).values
+
+
+# What mutants survived
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        pytest.param("X.example", {"host": "X.example"}, id="a host in capitals"),
+        pytest.param("example.X", {"host": "example.X"}, id="and at its end"),
+        pytest.param("''", {}, id="two quotes"),
+        pytest.param("psql -d a b", {"dbname": "a", "user": "b"}, id="-d and an operand"),
+        pytest.param("psql a b", {"dbname": "a", "user": "b"}, id="two operands"),
+        pytest.param(
+            '$env:PGSSLMODE = "require"; psql "host=h dbname=a""b"',
+            {"host": "h", "dbname": 'a"b'},
+            id="PowerShell without a prompt",
+        ),
+    ],
+)
+def test_odd_strings_are_read(text: str, values: dict[str, str]) -> None:
+    assert dict(parse_conninfo(text).values) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "keyword", "value"),
+    [
+        ("jdbc:postgresql://h/\ndb", "dbname", "db"),
+        ("jdbc:postgresql://h/%ff", "dbname", "\udcff"),
+        ("jdbc:postgresql://h/d?user=%ff", "user", "\udcff"),
+        ("jdbc:postgresql:Xdb", "dbname", "Xdb"),
+        ("jdbc:postgresql:/db", "dbname", "db"),
+    ],
+)
+def test_odd_jdbc_urls_are_read(text: str, keyword: str, value: str) -> None:
+    assert parse_conninfo(text).values[keyword] == value
+
+
+@pytest.mark.parametrize(("text", "message"), [("'", "no connection string"), ("host=h\0", "NUL")])
+def test_odd_strings_are_refused(text: str, message: str) -> None:
+    with pytest.raises(WrongUsage, match=message):
+        parse_conninfo(text)
+
+
+@pytest.mark.parametrize(
+    "keyword", ["ssl_min_protocol_version", "ssl_max_protocol_version", "dbname", "user", "sslcert"]
+)
+def test_what_is_given_as_nothing_is_not_given(keyword: str) -> None:
+    assert getattr(resolve(Given({keyword: ""})), keyword) is None
+    assert getattr(resolve(Given({keyword: "TLSv1.2"})), keyword) == "TLSv1.2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "application_name='a password=x' host=h",
+        "host=h dbname=a=b",
+        "host='a;b'",
+        "psql 'postgresql://u:p@h/db' rest",
+        "psql 'host=h password=p' rest",
+        "psql 'host=h' more=1",
+    ],
+)
+def test_what_may_be_a_piece_of_a_password_is_refused(text: str) -> None:
+    with pytest.raises(WrongUsage):
+        parse_conninfo(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [("psql postgresql://h/db rest", "rest"), ("psql 'host=h' ana", "ana")],
+)
+def test_a_word_after_a_string_without_a_password_is_the_user(text: str, user: str) -> None:
+    assert parse_conninfo(text).values["user"] == user
+
+
+def test_a_value_that_is_no_name_may_hold_an_equals_sign() -> None:
+    values = parse_conninfo("host=h application_name=a=b options=-csearch_path=x").values
+    assert (values["application_name"], values["options"]) == ("a=b", "-csearch_path=x")
