@@ -35,7 +35,7 @@ from qs_certs.errors import (
 from qs_certs.files import Disk
 from qs_certs.libpq import hostname, outcomes
 from qs_certs.results import ModeOutcome, TargetResult
-from qs_certs.store import Store
+from qs_certs.store import Store, _parse, digest
 from tests.shapes import EMAIL, pem, pki, trust
 
 if sys.platform == "win32":
@@ -467,6 +467,73 @@ def test_the_journal_is_plain_ascii_and_says_its_version(tmp_path: Path) -> None
     assert [each["kind"] for each in records] == ["change", "done", "change", "void"]
     assert {each["v"] for each in records} == {1}
     assert [each["id"] for each in records] == [1, 1, 2, 2]
+
+
+RECORD: dict[str, object] = {
+    "kind": "change",
+    "id": 1,
+    "at": "2026-01-02T03:04:05Z",
+    "command": "install",
+    "target": "/root.crt",
+    "before": None,
+    "after": "a" * 64,
+    "added": [],
+    "removed": [],
+    "mode": 0o600,
+    "made_folder": False,
+}
+
+
+def journal(*records: object) -> bytes:
+    """Lines of right checksums, each of which follows the one before."""
+    last = "0" * 64
+    lines = []
+    for record in records:
+        body = json.dumps({**record, "prev": last} if isinstance(record, dict) else record)
+        last = digest(body.encode())
+        lines.append(f"{body} {last}\n".encode())
+    return b"".join(lines)
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    (entry,) = _parse(journal(RECORD), "journal.jsonl").entries
+    assert (entry.mode, entry.made_folder, entry.applied) == (0o600, False, None)
+    assert entry.change.after == "a" * 64
+    assert entry.change.at.isoformat() == "2026-01-02T03:04:05+00:00"
+    (entry,) = _parse(journal(RECORD | {"mode": None, "made_folder": True}), "j").entries
+    assert (entry.mode, entry.made_folder) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param([], id="a list"),
+        pytest.param(RECORD | {"id": "1"}, id="a number in quotes"),
+        pytest.param(RECORD | {"after": "b" * 63}, id="a short hash"),
+        pytest.param(RECORD | {"after": "/" * 64}, id="a path"),
+        pytest.param(RECORD | {"after": "X" * 64}, id="no hexadecimal digits"),
+        pytest.param(RECORD | {"added": "x"}, id="a text for a list"),
+        pytest.param({"kind": "done", "id": 7}, id="the end of no change"),
+        pytest.param({"kind": "change", "id": 1}, id="half a record"),
+    ],
+)
+def test_what_is_no_record_is_damage_wherever_it_stands(record: object) -> None:
+    for raw in (journal(record), journal(RECORD, record)):
+        with pytest.raises(StoreTampered) as damaged:
+            _parse(raw, "journal.jsonl")
+        line = raw.count(b"\n")
+        assert damaged.value.why == f"line {line} of journal.jsonl: it is no record of ours"
+
+
+def test_a_last_line_out_of_order_is_torn_and_two_lines_in_one_are_damage() -> None:
+    whole = journal(RECORD)
+    read = _parse(whole, "journal.jsonl")
+    assert _parse(whole + b'{"prev": "x"} deadbeef\n', "journal.jsonl") == read
+    assert _parse(whole + b'{"prev": "x', "journal.jsonl") == read
+    for damage in (b'{"prev": "x"}{"prev": "y"} beef\n', b'{"prev": "x"} beef\n{}\n'):
+        with pytest.raises(StoreTampered) as told_as:
+            _parse(whole + damage, "journal.jsonl")
+        assert told_as.value.why == "line 2 of journal.jsonl: its checksum is wrong"
 
 
 def test_a_content_that_is_gone_is_told_from_one_that_was_changed(target: Path) -> None:

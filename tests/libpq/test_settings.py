@@ -545,3 +545,68 @@ def test_a_word_after_a_string_without_a_password_is_the_user(text: str, user: s
 def test_a_value_that_is_no_name_may_hold_an_equals_sign() -> None:
     values = parse_conninfo("host=h application_name=a=b options=-csearch_path=x").values
     assert (values["application_name"], values["options"]) == ("a=b", "-csearch_path=x")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        pytest.param("psql --command 'select 1' db", {"dbname": "db"}, id="a long option's word"),
+        pytest.param("psql --csv db", {"dbname": "db"}, id="a long flag"),
+        pytest.param("psql --host", {}, id="no word after a long option"),
+        pytest.param("psql -h", {}, id="no word after a short option"),
+        pytest.param("psql -c 'select 1' -h h", {"host": "h"}, id="a short option's word"),
+        pytest.param("psql -", {"dbname": "-"}, id="a dash is a name"),
+        pytest.param("psql -W 'host=h'", {"host": "h"}, id="-W and a string"),
+        pytest.param("psql -W secret db", {}, id="-W and words"),
+        pytest.param("psql a \nb", {"dbname": "a", "user": "b"}, id="words on two lines"),
+        pytest.param("psql a\\\nb", {"dbname": "ab"}, id="a word on two lines"),
+        pytest.param("psql db | less", {"dbname": "db"}, id="a pipe"),
+        pytest.param("psql db 2>err x", {"dbname": "db"}, id="a redirection"),
+        pytest.param("psql db '|'", {"dbname": "db", "user": "|"}, id="a quoted pipe"),
+        pytest.param("psql 'dbname=a''b'", {"dbname": "ab"}, id="two POSIX quotes"),
+        pytest.param("PS C:\\> psql 'dbname=a''b'", {"dbname": "a'b"}, id="PowerShell's quotes"),
+        pytest.param('psql.exe "dbname=a\\"b"', {"dbname": 'a"b'}, id="a Windows quote"),
+        pytest.param('psql.exe "dbname=a`$b"', {"dbname": "a$b"}, id="a backtick"),
+        pytest.param("psql 'postgresql://u@h/db' x", {"user": "u", "host": "h", "dbname": "db"}),
+        pytest.param("dbname=\u2019a host=h", {"dbname": "\u2019a", "host": "h"}, id="one curly"),
+        pytest.param("host=h\nuser=\u2018a\u2019", {"host": "h", "user": "a"}, id="curly, wrapped"),
+    ],
+)
+def test_odd_commands_are_read(text: str, values: dict[str, str]) -> None:
+    assert dict(parse_conninfo(text).values) == values
+
+
+def test_the_complaint_is_about_the_string_as_it_stands() -> None:
+    with pytest.raises(WrongUsage, match='missing "="'):
+        parse_conninfo("bad\nkey=1 x")
+
+
+def test_an_option_that_psql_does_not_have_is_refused() -> None:
+    for text in ("psql --nothing", "psql --no-such-thing db", "psql -Z"):
+        with pytest.raises(WrongUsage, match="psql does not have"):
+            parse_conninfo(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[s]\nservice", 'syntax error in service file "pg_service.conf", line 2'),
+        ("[s]\nservice=x", 'nested .* "pg_service.conf", line 2'),
+        ("[s]\nhost = h", 'syntax error in service file "pg_service.conf", line 2'),
+    ],
+)
+def test_a_broken_service_file_is_told_by_its_line(content: str, message: str) -> None:
+    with pytest.raises(WrongUsage, match=message):
+        parse_service_file(content, "s")
+
+
+def test_a_service_file_may_hold_empty_lines_and_bytes_that_are_no_text() -> None:
+    assert parse_service_file("[s]\n\n# x\ndbname=\udcff\n", "s") == {"dbname": "\udcff"}
+
+
+@pytest.mark.parametrize(
+    ("port", "found"),
+    [("65432", 65432), ("123456", ()), ("\u0661\u0662", ()), ("1x", ()), ("*", None)],
+)
+def test_a_port_of_a_password_file_is_a_number_or_a_star(port: str, found: object) -> None:
+    assert pgpass_hosts(f"h:{port}:d:u:p") == (() if found == () else (("h", found),))
