@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,8 @@ from qs_certs.errors import (
 )
 from qs_certs.files import Disk
 from qs_certs.libpq import hostname, outcomes
-from qs_certs.results import ModeOutcome, TargetResult
-from qs_certs.store import Store, _parse, digest
+from qs_certs.results import Change, ModeOutcome, TargetResult
+from qs_certs.store import Entry, Store, _parse, digest
 from tests.shapes import EMAIL, pem, pki, trust
 
 if sys.platform == "win32":
@@ -618,6 +620,107 @@ def test_openssl_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TargetDamaged, match="would not load") as refused:
         plan_install(None, {G2.sha256: DER}, "root.crt", repair=False)
     assert refused.value.why == "OpenSSL sees 0 of its 1 certificates"
+
+
+def test_openssls_own_words_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = openssl.load_bytes
+    monkeypatch.setattr(openssl, "load_bytes", lambda data: replace(usual(data), error="bad"))
+    with pytest.raises(TargetDamaged) as refused:
+        plan_install(None, {G2.sha256: DER}, "root.crt", repair=False)
+    assert refused.value.why == "bad"
+
+
+BROKEN = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BROKEN, "root.crt is damaged at line 1, block 1; nothing was changed"),
+        (BROKEN * 2, "root.crt is damaged at line 1, block 1 (and 1 more); nothing was changed"),
+        (RIGHT + b"\0" + OTHER, "root.crt is damaged at line {}; nothing was changed"),
+    ],
+    ids=["one", "two", "a NUL"],
+)
+def test_damage_is_named_by_line_block_and_number(content: bytes, message: str) -> None:
+    with pytest.raises(TargetDamaged) as refused:
+        plan_install(content, {G2.sha256: DER}, "root.crt", repair=False)
+    assert refused.value.message == message.format(RIGHT.count(b"\n") + 1)
+
+
+def test_a_file_that_does_not_load_holds_nothing() -> None:
+    assert not changes.holds(b"x", [])
+    assert not changes.holds(None, [])
+    assert changes.holds(RIGHT, [])
+
+
+def test_replace_leaves_alone_only_what_is_exactly_right() -> None:
+    wanted, pem_ = {G2.sha256: DER}, bundle.canonical(DER)
+    assert not changes.plan_replace(pem_, wanted).changes
+    assert not changes.plan_replace(b"# mine\n" + pem_, wanted).changes
+    for content in (pem_ + BROKEN, pem_ + OTHER, OTHER, None):
+        assert changes.plan_replace(content, wanted).after == pem_
+
+
+def test_remove_leaves_alone_what_holds_no_root() -> None:
+    assert changes.plan_remove(b"\n", {G2.sha256}, None).after == b"\n"
+    assert changes.plan_remove(bundle.canonical(DER), {G2.sha256}, None).after is None
+
+
+def test_a_difference_is_that_of_the_whole_files() -> None:
+    old = b"".join(b"%d\n" % number for number in range(40))
+    for new in (old + b"x\n", b"x\n" + old, old.replace(b"20\n", b"x\n"), old.replace(b"\n3", b"")):
+        whole = difflib.unified_diff(
+            old.decode().splitlines(keepends=True),
+            new.decode().splitlines(keepends=True),
+            "root.crt",
+            "root.crt",
+        )
+        assert changes.diff(old, new, "root.crt") == "".join(whole)
+
+
+def past(number: int, before: bytes | None, after: bytes | None, **options: Any) -> Entry:
+    made = Change(
+        id=number,
+        at=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        command="install",
+        target="root.crt",
+        before=None if before is None else digest(before),
+        after=None if after is None else digest(after),
+        added=(),
+        removed=(),
+    )
+    return Entry(made, True, options.get("mode"), options.get("made_folder", False))
+
+
+def back(now: bytes | None, history: list[Entry], **options: Any) -> changes.Plan:
+    kept = {digest(content): content for content in (b"a", b"b", b"c", b"d")}
+    return changes.plan_rollback(
+        now,
+        history,
+        lambda sha256: None if sha256 is None else kept[sha256],
+        "root.crt",
+        identity=options.get("identity"),
+        force=options.get("force", False),
+    )
+
+
+def test_a_forced_rollback_undoes_the_newest_of_many_changes() -> None:
+    history = [past(1, None, b"a", made_folder=True), past(2, b"a", b"b"), past(3, b"b", b"c")]
+    plan = back(b"somebody else's", history, force=True)
+    assert (plan.after, plan.remove_folder) == (b"b", False)
+    assert back(b"c", history).after == b"b"
+    plan = back(b"c", history, identity=1)
+    assert (plan.after, plan.remove_folder) == (None, True)
+    with pytest.raises(TargetChanged) as refused:
+        back(b"x", history)
+    assert "-c" in getattr(refused.value, "diff", "")
+
+
+def test_a_change_whose_old_content_stands_again_is_still_known() -> None:
+    history = [past(1, b"a", b"b"), past(2, b"b", b"a")]
+    assert not back(b"a", history, identity=1).changes
+    assert back(b"a", history).after == b"b"
 
 
 def test_a_dry_run_writes_nothing(target: Path) -> None:

@@ -610,3 +610,68 @@ def test_a_service_file_may_hold_empty_lines_and_bytes_that_are_no_text() -> Non
 )
 def test_a_port_of_a_password_file_is_a_number_or_a_star(port: str, found: object) -> None:
     assert pgpass_hosts(f"h:{port}:d:u:p") == (() if found == () else (("h", found),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("postgresql://%zz@h/db", "in the user of the URI"),
+        ("postgresql://u:%zz@h/db", "in the password of the URI"),
+        ("postgresql://%zz/db", "in the host of the URI"),
+        ("postgresql://h:%zz/db", "in the port of the URI"),
+        ("postgresql://h/%zz", "in the dbname of the URI"),
+        ("postgresql://h/a@b", 'unescaped "@" or "/" in the URI'),
+        ("postgresql://[::1", 'looking for matching "]"'),
+        ("postgresql://[]/", "may not be empty"),
+        ("postgresql://[::1]x/", "unexpected character after"),
+        ("host port=1", 'missing "=" after "host"'),
+        ("postgresql://h?requiresl=1", "invalid URI query parameter 1"),
+    ],
+)
+def test_a_refusal_names_the_part_that_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(WrongUsage) as refused:
+        parse_conninfo(text)
+    assert message in refused.value.message
+
+
+def test_a_misspelt_keyword_is_answered_with_the_right_one() -> None:
+    with pytest.raises(WrongUsage) as refused:
+        parse_conninfo("requiresl=1")
+    assert refused.value.why == 'there is one named "requiressl"'
+
+
+@pytest.mark.parametrize("rest", ["", "/", "?sslmode=require", ":80", ",h"])
+def test_an_address_in_brackets_may_be_followed_by(rest: str) -> None:
+    assert parse_conninfo(f"postgresql://[::1]{rest}").values["host"].startswith("::1")
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        ("", 5432),
+        ("1", 1),
+        ("65535", 65535),
+        ("0", "invalid port number"),
+        ("65536", "invalid port number"),
+        ("2147483647", "invalid port number"),
+        ("2147483648", "invalid integer value"),
+        ("x", "invalid integer value"),
+        ("1" * 5000, "invalid integer value"),
+    ],
+)
+def test_a_port_is_a_number_up_to_65535(port: str, said: object) -> None:
+    given = Given({"host": "h", "port": port})
+    if isinstance(said, int):
+        assert resolve(given).servers == (Server("h", None, said),)
+    else:
+        with pytest.raises(WrongUsage, match=str(said)):
+            resolve(given)
+
+
+def test_one_bound_of_the_tls_versions_is_a_range() -> None:
+    for low, high in (("", "TLSv1.1"), ("TLSv1.3", ""), ("TLSv1.2", "TLSv1.2")):
+        values = {"ssl_min_protocol_version": low, "ssl_max_protocol_version": high}
+        assert resolve(Given(values)).ssl_max_protocol_version == (high or None)
+    values = {"ssl_min_protocol_version": "TLSv1.3", "ssl_max_protocol_version": "TLSv1.2"}
+    with pytest.raises(WrongUsage, match="invalid SSL protocol version range"):
+        resolve(Given(values))
