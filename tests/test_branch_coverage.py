@@ -30,6 +30,6 @@ def test_every_branch_is_taken(count: Count) -> None:
 
 
 def test_a_branch_without_a_test_is_noticed() -> None:
-    code, said = branches.measure(("libpq/outcomes",), ("test_catalogue.py",))
+    code, said = branches.measure(("store",), ("test_changes.py",))
     assert code != 0
     assert "is less than fail-under=100" in said

@@ -675,3 +675,10 @@ def test_one_bound_of_the_tls_versions_is_a_range() -> None:
     values = {"ssl_min_protocol_version": "TLSv1.3", "ssl_max_protocol_version": "TLSv1.2"}
     with pytest.raises(WrongUsage, match="invalid SSL protocol version range"):
         resolve(Given(values))
+
+
+def test_a_uri_may_have_spaces_around_its_parts_and_one_separator_in_each_parameter() -> None:
+    assert parse_conninfo("postgresql://h/ db ").values["dbname"] == "db"
+    assert parse_conninfo("postgresql://Xh/dbX").values == {"host": "Xh", "dbname": "dbX"}
+    with pytest.raises(WrongUsage, match="extra key/value separator"):
+        parse_conninfo("postgresql://h?application_name=b=c")
