@@ -43,7 +43,7 @@ EXPLAINED = CHECKOUT / "docs" / "mutation.md"
 CORNERS = "test_corners.py"
 SWEEP = "faults/test_sweep.py::test_after_any_fault_at_any_call_every_promise_holds"
 ROOMS: dict[str, tuple[str, ...]] = {
-    "bundle": ("test_bundle.py", CORNERS),
+    "bundle": ("test_bundle.py", CORNERS, "test_bundle_corners.py"),
     "libpq.hostname": ("libpq/test_hostname.py", CORNERS),
     "libpq.outcomes": ("libpq/test_outcomes.py", CORNERS),
     "libpq.settings": (
