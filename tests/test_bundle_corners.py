@@ -346,3 +346,34 @@ def test_utf16_becomes_utf8(content: bytes, data: bytes | None) -> None:
     else:
         assert merged.data == data + THIRD
         assert merged.repaired == ("converted UTF-16 to UTF-8",)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (block(*BODY[:3]).rpartition(b"-----END")[0], "bad end line"),
+        (block(b"", *BODY[:2], BODY[2][:60], *BODY[3:]), "bad end line"),
+        (block(b"", b"", *BODY), "bad end line"),
+        (block(b"", *BODY[:3], BODY[3] + b"AAAA", *BODY[4:]), "PEM lib"),
+        (block(b"A: b", b"", b" "), "bad end line"),
+        (block(b"-"), "PEM lib"),
+        (block(b"MAo="), "too long"),
+        (block(b"MIA="), "too long"),
+        (block(b"MIU="), "too long"),
+        (block(b"MA=="), "too long"),
+        (block(b"MAQwBwIB"), "too long"),
+    ],
+)
+def test_the_words_are_those_that_openssl_says_first(content: bytes, problem: str) -> None:
+    """libpq prints the first of OpenSSL's reasons; Python's ssl shows the last."""
+    agree(content)
+    assert parse(content).problem == problem
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_many_mends_move_no_line_number(count: int) -> None:
+    glued = RIGHT.rstrip(b"\n") * count + b"\n"
+    blank = block(*BODY[:2], b"", *BODY[2:]) * count
+    for prefix in (glued, blank, glued + blank, blank + glued):
+        (damage,) = merge(prefix + b"\n" * 5 + BROKEN + b"\n" * 99, [P.leaf]).damage
+        assert damage.line == prefix.count(b"\n") + 6
