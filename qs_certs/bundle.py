@@ -9,6 +9,7 @@ what OpenSSL refuses beyond that is found by `qs_certs.openssl.refused`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from binascii import a2b_base64, b2a_base64
 from bisect import bisect_right
@@ -95,8 +96,7 @@ class Bundle(Value):
         """
         first: dict[str, bool] = {}
         for block in self.certificates:
-            if block.sha256:
-                first.setdefault(block.sha256, block.refuses_servers)
+            first.setdefault(block.sha256 or "", block.refuses_servers)
         return frozenset(fingerprint for fingerprint, refuses in first.items() if refuses)
 
     @property
@@ -167,7 +167,7 @@ def parse(raw: bytes) -> Bundle:
             break
         if isinstance(start, int):
             stop = start
-            break
+            continue
         line, counted = line + raw.count(b"\n", counted, start.at), start.at
         place = (start.label, start.at)
         count = len(blocks) + 1
@@ -695,6 +695,12 @@ def _mend_der(raw: bytes) -> tuple[bytes, str]:
         if place < at:
             continue
         while (der := _der_certificate(raw, place)) is not None:
+            # One that was cut off claims a part of what follows for its missing end.
+            end = place + len(der)
+            if raw.find(_BEGIN, place, end + len(_BEGIN) - 1) >= 0 or (
+                der.endswith(b"\n") and raw.startswith(_BEGIN, end)
+            ):
+                break
             pieces += [raw[at:place], canonical(der)]
             place += len(der)
             while raw[place : place + 1] in (b"\r", b"\n"):
@@ -830,13 +836,9 @@ def certificates_in(source: bytes) -> tuple[bytes, ...]:
         return (whole,)
     found = []
     for block in _ANY_CERTIFICATE.finditer(_plain(source)):
-        try:
-            der, _ = _certificate(block[1].decode(), _decoded(block[2]))
-        except _DamagedBlock:
-            continue
-        if der is not None:
-            found.append(der)
-    return tuple(dict.fromkeys(found))
+        with contextlib.suppress(_DamagedBlock):
+            found.append(_certificate(block[1].decode(), _decoded(block[2]))[0])
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def holds_private_key(source: bytes) -> bool:

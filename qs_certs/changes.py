@@ -403,21 +403,22 @@ def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk)
     if dry_run:
         return _result(path, "would-change", plan)
     with store.writing() as session:
-        for attempt in range(ATTEMPTS):
+        attempt = 0
+        while True:
+            attempt += 1
             real = files.resolve(path, disk)
             found = files.read(real, disk)
-            if found != plan.before or attempt:
+            if found != plan.before or attempt > 1:
                 plan = judge(found, store.happened(path, found))
             if not plan.changes:
                 return TargetResult(path, None, "unchanged")
             try:
                 entry = _apply(path, real, command, plan, session, disk)
             except TargetChanged:
-                if attempt == ATTEMPTS - 1:
+                if attempt == ATTEMPTS:
                     raise
             else:
                 return replace(_result(path, "changed", plan), change_id=entry.change.id)
-    raise AssertionError("unreachable")
 
 
 def _result(path: str, status: str, plan: Plan) -> TargetResult:

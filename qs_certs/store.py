@@ -396,15 +396,15 @@ class Session:
 
     def keep(self, content: bytes) -> None:
         """Make sure that *content* is in the store, durably.  Raises OSError."""
-        path = self._store._blob(digest(content))
+        sha256 = digest(content)
         try:
-            if self._store.content(digest(content)) is not None:
-                # Its run may have been killed before this, so it is never taken for granted.
-                files.sync_folder(self._store._blobs, self._disk)
-                return
+            self._store.content(sha256)
         except StoreTampered:
-            pass  # missing, or damaged: we hold the right bytes and put them there
-        files.create(path, content, 0o400, self._disk)
+            # Missing, or damaged: we hold the right bytes and put them there.
+            files.create(self._store._blob(sha256), content, 0o400, self._disk)
+        else:
+            # Its run may have been killed before this, so it is never taken for granted.
+            files.sync_folder(self._store._blobs, self._disk)
 
     def _append(self, record: dict[str, object]) -> None:
         known = self._journal

@@ -466,3 +466,219 @@ def test_the_corrected_string_verifies_and_holds_no_password(
 def test_a_secret_that_was_put_in_by_hand_is_left_out_all_the_same() -> None:
     assert corrected(Given({"host": "h", "password": "x"})) == "host=h sslmode=verify-full"
     assert "password" not in resolve(Given({"host": "h", "password": "x"})).values
+
+
+# What mutants survived
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        pytest.param("X.example", {"host": "X.example"}, id="a host in capitals"),
+        pytest.param("example.X", {"host": "example.X"}, id="and at its end"),
+        pytest.param("''", {}, id="two quotes"),
+        pytest.param("psql -d a b", {"dbname": "a", "user": "b"}, id="-d and an operand"),
+        pytest.param("psql a b", {"dbname": "a", "user": "b"}, id="two operands"),
+        pytest.param(
+            '$env:PGSSLMODE = "require"; psql "host=h dbname=a""b"',
+            {"host": "h", "dbname": 'a"b'},
+            id="PowerShell without a prompt",
+        ),
+    ],
+)
+def test_odd_strings_are_read(text: str, values: dict[str, str]) -> None:
+    assert dict(parse_conninfo(text).values) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "keyword", "value"),
+    [
+        ("jdbc:postgresql://h/\ndb", "dbname", "db"),
+        ("jdbc:postgresql://h/%ff", "dbname", "\udcff"),
+        ("jdbc:postgresql://h/d?user=%ff", "user", "\udcff"),
+        ("jdbc:postgresql:Xdb", "dbname", "Xdb"),
+        ("jdbc:postgresql:/db", "dbname", "db"),
+    ],
+)
+def test_odd_jdbc_urls_are_read(text: str, keyword: str, value: str) -> None:
+    assert parse_conninfo(text).values[keyword] == value
+
+
+@pytest.mark.parametrize(("text", "message"), [("'", "no connection string"), ("host=h\0", "NUL")])
+def test_odd_strings_are_refused(text: str, message: str) -> None:
+    with pytest.raises(WrongUsage, match=message):
+        parse_conninfo(text)
+
+
+@pytest.mark.parametrize(
+    "keyword", ["ssl_min_protocol_version", "ssl_max_protocol_version", "dbname", "user", "sslcert"]
+)
+def test_what_is_given_as_nothing_is_not_given(keyword: str) -> None:
+    assert getattr(resolve(Given({keyword: ""})), keyword) is None
+    assert getattr(resolve(Given({keyword: "TLSv1.2"})), keyword) == "TLSv1.2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "application_name='a password=x' host=h",
+        "host=h dbname=a=b",
+        "host='a;b'",
+        "psql 'postgresql://u:p@h/db' rest",
+        "psql 'host=h password=p' rest",
+        "psql 'host=h' more=1",
+    ],
+)
+def test_what_may_be_a_piece_of_a_password_is_refused(text: str) -> None:
+    with pytest.raises(WrongUsage):
+        parse_conninfo(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [("psql postgresql://h/db rest", "rest"), ("psql 'host=h' ana", "ana")],
+)
+def test_a_word_after_a_string_without_a_password_is_the_user(text: str, user: str) -> None:
+    assert parse_conninfo(text).values["user"] == user
+
+
+def test_a_value_that_is_no_name_may_hold_an_equals_sign() -> None:
+    values = parse_conninfo("host=h application_name=a=b options=-csearch_path=x").values
+    assert (values["application_name"], values["options"]) == ("a=b", "-csearch_path=x")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        pytest.param("psql --command 'select 1' db", {"dbname": "db"}, id="a long option's word"),
+        pytest.param("psql --csv db", {"dbname": "db"}, id="a long flag"),
+        pytest.param("psql --host", {}, id="no word after a long option"),
+        pytest.param("psql -h", {}, id="no word after a short option"),
+        pytest.param("psql -c 'select 1' -h h", {"host": "h"}, id="a short option's word"),
+        pytest.param("psql -", {"dbname": "-"}, id="a dash is a name"),
+        pytest.param("psql -W 'host=h'", {"host": "h"}, id="-W and a string"),
+        pytest.param("psql -W secret db", {}, id="-W and words"),
+        pytest.param("psql a \nb", {"dbname": "a", "user": "b"}, id="words on two lines"),
+        pytest.param("psql a\\\nb", {"dbname": "ab"}, id="a word on two lines"),
+        pytest.param("psql db | less", {"dbname": "db"}, id="a pipe"),
+        pytest.param("psql db 2>err x", {"dbname": "db"}, id="a redirection"),
+        pytest.param("psql db '|'", {"dbname": "db", "user": "|"}, id="a quoted pipe"),
+        pytest.param("psql 'dbname=a''b'", {"dbname": "ab"}, id="two POSIX quotes"),
+        pytest.param("PS C:\\> psql 'dbname=a''b'", {"dbname": "a'b"}, id="PowerShell's quotes"),
+        pytest.param('psql.exe "dbname=a\\"b"', {"dbname": 'a"b'}, id="a Windows quote"),
+        pytest.param('psql.exe "dbname=a`$b"', {"dbname": "a$b"}, id="a backtick"),
+        pytest.param("psql 'postgresql://u@h/db' x", {"user": "u", "host": "h", "dbname": "db"}),
+        pytest.param("dbname=\u2019a host=h", {"dbname": "\u2019a", "host": "h"}, id="one curly"),
+        pytest.param("host=h\nuser=\u2018a\u2019", {"host": "h", "user": "a"}, id="curly, wrapped"),
+    ],
+)
+def test_odd_commands_are_read(text: str, values: dict[str, str]) -> None:
+    assert dict(parse_conninfo(text).values) == values
+
+
+def test_the_complaint_is_about_the_string_as_it_stands() -> None:
+    with pytest.raises(WrongUsage, match='missing "="'):
+        parse_conninfo("bad\nkey=1 x")
+
+
+def test_an_option_that_psql_does_not_have_is_refused() -> None:
+    for text in ("psql --nothing", "psql --no-such-thing db", "psql -Z"):
+        with pytest.raises(WrongUsage, match="psql does not have"):
+            parse_conninfo(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[s]\nservice", 'syntax error in service file "pg_service.conf", line 2'),
+        ("[s]\nservice=x", 'nested .* "pg_service.conf", line 2'),
+        ("[s]\nhost = h", 'syntax error in service file "pg_service.conf", line 2'),
+    ],
+)
+def test_a_broken_service_file_is_told_by_its_line(content: str, message: str) -> None:
+    with pytest.raises(WrongUsage, match=message):
+        parse_service_file(content, "s")
+
+
+def test_a_service_file_may_hold_empty_lines_and_bytes_that_are_no_text() -> None:
+    assert parse_service_file("[s]\n\n# x\ndbname=\udcff\n", "s") == {"dbname": "\udcff"}
+
+
+@pytest.mark.parametrize(
+    ("port", "found"),
+    [("65432", 65432), ("123456", ()), ("\u0661\u0662", ()), ("1x", ()), ("*", None)],
+)
+def test_a_port_of_a_password_file_is_a_number_or_a_star(port: str, found: object) -> None:
+    assert pgpass_hosts(f"h:{port}:d:u:p") == (() if found == () else (("h", found),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("postgresql://%zz@h/db", "in the user of the URI"),
+        ("postgresql://u:%zz@h/db", "in the password of the URI"),
+        ("postgresql://%zz/db", "in the host of the URI"),
+        ("postgresql://h:%zz/db", "in the port of the URI"),
+        ("postgresql://h/%zz", "in the dbname of the URI"),
+        ("postgresql://h/a@b", 'unescaped "@" or "/" in the URI'),
+        ("postgresql://[::1", 'looking for matching "]"'),
+        ("postgresql://[]/", "may not be empty"),
+        ("postgresql://[::1]x/", "unexpected character after"),
+        ("host port=1", 'missing "=" after "host"'),
+        ("postgresql://h?requiresl=1", "invalid URI query parameter 1"),
+    ],
+)
+def test_a_refusal_names_the_part_that_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(WrongUsage) as refused:
+        parse_conninfo(text)
+    assert message in refused.value.message
+
+
+def test_a_misspelt_keyword_is_answered_with_the_right_one() -> None:
+    with pytest.raises(WrongUsage) as refused:
+        parse_conninfo("requiresl=1")
+    assert refused.value.why == 'there is one named "requiressl"'
+
+
+@pytest.mark.parametrize("rest", ["", "/", "?sslmode=require", ":80", ",h"])
+def test_an_address_in_brackets_may_be_followed_by(rest: str) -> None:
+    assert parse_conninfo(f"postgresql://[::1]{rest}").values["host"].startswith("::1")
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        ("", 5432),
+        ("1", 1),
+        ("65535", 65535),
+        ("0", "invalid port number"),
+        ("65536", "invalid port number"),
+        ("2147483647", "invalid port number"),
+        ("2147483648", "invalid integer value"),
+        ("x", "invalid integer value"),
+        ("1" * 5000, "invalid integer value"),
+    ],
+)
+def test_a_port_is_a_number_up_to_65535(port: str, said: object) -> None:
+    given = Given({"host": "h", "port": port})
+    if isinstance(said, int):
+        assert resolve(given).servers == (Server("h", None, said),)
+    else:
+        with pytest.raises(WrongUsage, match=str(said)):
+            resolve(given)
+
+
+def test_one_bound_of_the_tls_versions_is_a_range() -> None:
+    for low, high in (("", "TLSv1.1"), ("TLSv1.3", ""), ("TLSv1.2", "TLSv1.2")):
+        values = {"ssl_min_protocol_version": low, "ssl_max_protocol_version": high}
+        assert resolve(Given(values)).ssl_max_protocol_version == (high or None)
+    values = {"ssl_min_protocol_version": "TLSv1.3", "ssl_max_protocol_version": "TLSv1.2"}
+    with pytest.raises(WrongUsage, match="invalid SSL protocol version range"):
+        resolve(Given(values))
+
+
+def test_a_uri_may_have_spaces_around_its_parts_and_one_separator_in_each_parameter() -> None:
+    assert parse_conninfo("postgresql://h/ db ").values["dbname"] == "db"
+    assert parse_conninfo("postgresql://Xh/dbX").values == {"host": "Xh", "dbname": "dbX"}
+    with pytest.raises(WrongUsage, match="extra key/value separator"):
+        parse_conninfo("postgresql://h?application_name=b=c")

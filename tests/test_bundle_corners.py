@@ -1,0 +1,379 @@
+"""Root files varied at every place that matters, with OpenSSL as the judge; and what mends report.
+
+Made from the mutants that survived: each test here kills some.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from qs_certs import bundle, openssl
+from qs_certs.bundle import BOM, canonical, certificates_in, merge, parse, remove
+from tests.shapes import EMAIL, SERVER_AUTH, pem, pki, trust
+
+P = pki()
+RIGHT, OTHER, THIRD = (pem(der) for der in (P.right, P.other, P.third))
+BODY = RIGHT.split(b"\n")[1:-2]
+CHUNK = 254
+BROKEN = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"
+
+
+def agree(content: bytes) -> None:
+    """We see as many certificates as OpenSSL, or an error as it does."""
+    bundle_, loaded = parse(content), openssl.load_bytes(content)
+    assert (bundle_.problem is None) == (loaded.error is None), (content, bundle_, loaded)
+    if loaded.error is None:
+        assert len(bundle_.fingerprints) == loaded.certificates, content
+    elif bundle_.problem == bundle.NOTHING_FOUND or loaded.error == bundle.NOTHING_FOUND:
+        assert bundle_.problem == loaded.error, content
+
+
+def block(*lines: bytes, label: bytes = b"CERTIFICATE", end: bytes | None = None) -> bytes:
+    last = label if end is None else end
+    return b"\n".join(
+        (b"-----BEGIN " + label + b"-----", *lines, b"-----END " + last + b"-----", b"")
+    )
+
+
+@pytest.mark.parametrize("length", range(CHUNK - 4, CHUNK + 5))
+@pytest.mark.parametrize("filling", [b"#", b" ", b"A", b"\t", b"\x80", b"\0"], ids=repr)
+def test_a_line_about_as_long_as_the_buffer(length: int, filling: bytes) -> None:
+    line = filling * length
+    for content in (
+        line + RIGHT,
+        line + b"\n" + RIGHT,
+        line * 2 + RIGHT,
+        line + b"\0" + RIGHT,
+        RIGHT + line + OTHER,
+        block(line, *BODY),
+        block(b"A: b", line, b"", *BODY),
+        block(b"A:" + line, b"", *BODY),
+        block(b"A:" + line, *BODY),
+        block(*BODY, line),
+        block(*BODY[:3], line, *BODY[3:]),
+        block(*BODY[:3], line, b"", *BODY[3:]),
+        block(*(piece + b" " * length for piece in BODY)),
+        RIGHT.replace(b"-----\n", b"-----" + b" " * length + b"\n"),
+    ):
+        agree(content)
+        agree(content + OTHER)
+
+
+@pytest.mark.parametrize("at", range(len(BODY) + 1))
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b" ", b"A: b", b":", b"AAAA", b"AAA=", b"A" * 64, b"A" * 65, b"A" * 68),
+        *(b"!", b"-", b"\0", b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"),
+        *(b"-----END X-----", b"-----END "),
+    ],
+    ids=repr,
+)
+def test_a_line_too_many_at_any_place(at: int, line: bytes) -> None:
+    lines = [*BODY[:at], line, *BODY[at:]]
+    for content in (block(*lines), block(*lines) + OTHER, OTHER + block(*lines)):
+        agree(content)
+    agree(block(b"A: b", b"", *lines))
+
+
+@pytest.mark.parametrize("at", range(len(BODY)))
+def test_a_line_too_few_or_too_short_at_any_place(at: int) -> None:
+    agree(block(*BODY[:at], *BODY[at + 1 :]))
+    agree(block(*BODY[:at], BODY[at][:-4], *BODY[at + 1 :]))
+    agree(block(*BODY[:at], BODY[at][:-1], *BODY[at + 1 :]))
+    agree(block(*BODY[:at], b" " + BODY[at] + b" ", *BODY[at + 1 :]))
+    agree(block(*BODY[:at], BODY[at] + BODY[at], *BODY[at + 1 :]))
+    agree(block(*BODY[:at]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        block(*BODY, label=b"X509 CERTIFICATE"),
+        block(*BODY, end=b"X509 CERTIFICATE"),
+        block(*BODY, end=b""),
+        block(*BODY, label=b"TRUSTED CERTIFICATE"),
+        block(*BODY, label=b"ANYTHING ELSE"),
+        block(b"AgEA", label=b"ANYTHING ELSE") + RIGHT,
+        block(b"A: b", b"", b"AAAA", label=b"ANYTHING ELSE") + RIGHT,
+        block(b"!", label=b"ANYTHING ELSE") + RIGHT,
+        block(),
+        block(b""),
+        block(b"", b""),
+        block(b"A: b"),
+        block(b"A: b", b""),
+        block(b"Proc-Type: 4,ENCRYPTED", b"", *BODY),
+        block(b"", *BODY),
+        block(b"", b"", *BODY),
+        BOM + RIGHT,
+        BOM + BOM + RIGHT,
+        BOM + b"\n" + RIGHT,
+        b"\n" + BOM + RIGHT,
+        BOM,
+        BOM + b"-",
+        RIGHT + BOM + OTHER,
+        b"-----BEGIN \n" + RIGHT,
+        b"-----BEGIN -----\n" + RIGHT,
+        b"-----BEGIN CERTIFICATE----\n" + RIGHT,
+        b"x-----BEGIN CERTIFICATE-----\n" + RIGHT,
+        RIGHT.rstrip(b"\n"),
+        RIGHT.rstrip(b"-\n"),
+        RIGHT.replace(b"\n", b"\r\n"),
+        RIGHT.replace(b"\n", b" \t\r\n"),
+        RIGHT + b"\0",
+        b"\0" + RIGHT,
+        RIGHT + b"\n\0\n" + OTHER,
+        b"",
+        b"\n",
+        b"x",
+    ],
+)
+def test_odd_files(content: bytes) -> None:
+    agree(content)
+    agree(content + OTHER)
+    agree(OTHER + content)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        (b"", ()),
+        (b"# x\n" + RIGHT, ()),
+        (
+            RIGHT.rstrip(b"\n") + OTHER,
+            ("put a newline between two blocks on one line",),
+        ),
+        (
+            RIGHT.rstrip(b"\n") + OTHER.rstrip(b"\n") + THIRD,
+            ("put a newline between two blocks on one line (2 times)",),
+        ),
+        (
+            b"".join(b"  " + line for line in RIGHT.splitlines(keepends=True)),
+            ("removed the indentation of a block",),
+        ),
+        (
+            b"".join(b"\t" + line for line in (RIGHT + OTHER).splitlines(keepends=True)),
+            ("removed the indentation of a block (2 times)",),
+        ),
+        (
+            block(*BODY[:2], b"", *BODY[2:4], b"", b"", *BODY[4:]),
+            ("removed a blank line inside a block",),
+        ),
+        (
+            block(*BODY[:2], b"", *BODY[2:], b"") * 2,
+            ("removed a blank line inside a block (2 times)",),
+        ),
+        (
+            RIGHT.rstrip(b"\n") + block(*BODY[:2], b"", *BODY[2:]) + b"# x\n\n",
+            (
+                "put a newline between two blocks on one line",
+                "removed a blank line inside a block",
+            ),
+        ),
+    ],
+)
+def test_damage_is_named_by_the_line_that_an_editor_shows(
+    prefix: bytes, said: tuple[str, ...]
+) -> None:
+    for content, mends in ((prefix + BROKEN, said), (prefix + BROKEN * 2, said)):
+        merged = merge(content, [P.leaf])
+        lines = [damage.line for damage in merged.damage]
+        first = prefix.count(b"\n") + 1
+        assert lines == [first + 3 * number for number in range(len(lines))]
+        assert len(lines) == content.count(b"!")
+        repaired = merge(content, [P.leaf], repair=True)
+        assert repaired.repaired[: len(mends)] == mends
+        assert openssl.load_bytes(repaired.data).error is None
+        assert BROKEN not in repaired.data
+    assert merge(prefix, [P.leaf]).repaired == said
+    assert openssl.load_bytes(merge(prefix, [P.leaf]).data).error is None
+
+
+def test_what_is_indented_and_no_certificate_stays() -> None:
+    odd = b"  -----BEGIN X-----\n  AAAA\n  -----END X-----\n"
+    assert merge(odd + RIGHT, [P.leaf]).repaired == ()
+    assert merge(b"  " + block(*BODY), [P.leaf]).repaired == ("removed the indentation of a block",)
+    inside = block(*(b"\t" + line for line in BODY))
+    assert merge(inside, [P.leaf]).data.startswith(inside)
+
+
+def test_blocks_that_only_openssl_refuses_are_found_wherever_they_stand() -> None:
+    assert [each.number for each in merge(RIGHT + OTHER, [P.third], refused=[1]).damage] == [1]
+    assert [each.number for each in merge(OTHER + BROKEN, [P.third], refused=[1]).damage] == [1, 2]
+    assert merge(OTHER + BROKEN, [P.third], refused=[2]).damage[0].reason != (
+        "OpenSSL cannot read what it holds"
+    )
+    # Also where all that is wanted is there: the file as a whole does not load.
+    assert merge(RIGHT, [P.right], refused=[1]).damage
+    crl = pem(P.crl, "X509 CRL")
+    assert [each.number for each in merge(RIGHT + crl, [P.third], refused=[2]).damage] == [2]
+    dropped = merge(RIGHT + crl + OTHER, [P.third], refused=[2], repair=True)
+    assert dropped.data == RIGHT + OTHER + THIRD
+    assert dropped.repaired == (
+        "dropped block 2 (line 15): OpenSSL cannot read what it holds",
+    ) or (dropped.repaired[0].startswith("dropped block 2 (line "))
+
+
+def test_only_what_is_missing_is_added() -> None:
+    assert merge(RIGHT + OTHER, [P.right]).data == RIGHT + OTHER
+    assert merge(RIGHT + OTHER, [P.right, P.other]).data == RIGHT + OTHER
+    assert merge(RIGHT, [P.right]).data == RIGHT
+    assert merge(RIGHT, [P.right, P.other]).added == (parse(OTHER).blocks[0].sha256,)
+    assert merge(None, [P.right]).data == RIGHT
+    assert merge(b"", []).data == b""
+
+
+def test_trust_settings_matter_for_the_wanted_alone() -> None:
+    mail = pem(P.right + trust(trusted=EMAIL), "TRUSTED CERTIFICATE")
+    servers = pem(P.right + trust(trusted=SERVER_AUTH), "TRUSTED CERTIFICATE")
+    assert merge(mail, [P.other]).data == mail + OTHER
+    assert merge(servers, [P.right]).data == servers
+    (damage,) = merge(mail + OTHER + BROKEN[:0], [P.right]).damage
+    assert (damage.number, damage.line) == (1, 1)
+    repaired = merge(OTHER + mail + THIRD, [P.right, P.third], repair=True)
+    assert repaired.data == OTHER + RIGHT + THIRD
+    # The first copy decides.
+    assert merge(RIGHT + mail, [P.right]).data == RIGHT + mail
+    assert merge(mail + RIGHT, [P.right]).damage
+
+
+@pytest.mark.parametrize(
+    ("content", "data"),
+    [
+        (RIGHT + b"\n\0" + OTHER, RIGHT + b"\n" + OTHER + THIRD),
+        (b"\0\0\0" + RIGHT, RIGHT + THIRD),
+        (b"#" * CHUNK + b"\0x\n" + RIGHT, b"#" * CHUNK + b"x\n" + RIGHT + THIRD),
+    ],
+)
+def test_repair_takes_away_the_nul_bytes_that_hide_something(content: bytes, data: bytes) -> None:
+    repaired = merge(content, [P.third], repair=True)
+    assert repaired.data == data
+    assert repaired.repaired == ("removed NUL bytes that hid what follows them",)
+    assert merge(content, [P.third]).damage[0].number is None
+
+
+def test_remove_takes_back_what_install_put_in() -> None:
+    third = parse(THIRD).fingerprints
+    for before in (b"# x", RIGHT.rstrip(b"\n")):
+        assert remove(before + b"\n" + THIRD, third, before=before).data == before
+        assert remove(before + b"\n" + THIRD, third).data == before + b"\n"
+        assert remove(before + b"\n" + THIRD, third, before=b"y").data == before + b"\n"
+    assert remove(b"\n" + THIRD, third, before=b"").data == b"\n"
+    assert remove(b"x\n\n" + THIRD, third, before=b"x\n").data == b"x\n\n"
+    assert remove(THIRD + RIGHT + THIRD, third).data == RIGHT
+    assert remove(b"#" * CHUNK + THIRD.rstrip(b"\n"), third).data == b"#" * CHUNK
+
+
+def test_der_is_found_in_place_of_pem_and_behind_it() -> None:
+    for content, data in (
+        (P.right, RIGHT),
+        (P.right + b"\n", RIGHT),
+        (P.right + b"\r\n" + P.other, RIGHT + OTHER),
+        (RIGHT + P.other + b"\r\n\r\n" + THIRD, RIGHT + OTHER + THIRD),
+        (P.right + OTHER, RIGHT + OTHER),
+        (RIGHT + P.other + P.third, RIGHT + OTHER + THIRD),
+    ):
+        merged = merge(content, [P.leaf])
+        assert merged.data == data + pem(P.leaf)
+        assert merged.repaired == ("converted a DER certificate to PEM",)
+    assert merge(b"x" + P.right, [P.leaf]).repaired == ()
+
+
+def der(length: bytes, content: bytes) -> bytes:
+    return b"\x30" + length + content
+
+
+INSIDE = b"\x30\x00\x30\x00\x03\x00"
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (der(b"\x06", INSIDE), True),
+        (der(b"\x81\x06", INSIDE), True),
+        (der(b"\x84\x00\x00\x00\x06", INSIDE), True),
+        (der(b"\x85\x00\x00\x00\x00\x06", INSIDE), False),
+        (der(b"\x80", INSIDE), False),
+        (der(b"\x07", INSIDE), False),
+        (der(b"\x05", INSIDE), False),
+        (der(b"\x82\x00", b""), False),
+        (der(b"\x81", b""), False),
+        (der(b"\x06", b"\x30\x00\x30\x01\x03\x00"), False),
+        (der(b"\x06", b"\x30\x00\x31\x00\x03\x00"), False),
+        (der(b"\x08", INSIDE + b"\x30\x00"), False),
+        (b"\x31\x06" + INSIDE, False),
+        (b"\x30", False),
+        (b"", False),
+    ],
+)
+def test_the_outermost_elements_make_a_certificate(data: bytes, found: bool) -> None:
+    assert certificates_in(data) == ((data,) if found else ())
+    assert certificates_in(canonical(data)) == ((data,) if found else ())
+    assert (parse(canonical(data)).problem is None) == found
+
+
+@pytest.mark.parametrize(
+    ("data", "holds"),
+    [
+        (der(b"\x03", b"\x02\x01\x00"), True),
+        (der(b"\x04", b"\x30\x00\x04\x00"), True),
+        (der(b"\x06", INSIDE), False),
+        (b"\x31\x03\x02\x01\x00", False),
+        (b"\x02\x01\x00", False),
+        (b"", False),
+    ],
+)
+def test_a_private_key_in_der_starts_with_a_version(data: bytes, holds: bool) -> None:
+    assert bundle.holds_private_key(data) is holds
+
+
+@pytest.mark.parametrize(
+    ("content", "data"),
+    [
+        (RIGHT.decode().encode("utf-16"), RIGHT),
+        (RIGHT.decode().encode("utf-16-le"), RIGHT),
+        (RIGHT.decode().encode("utf-16-be"), RIGHT),
+        (RIGHT + OTHER.decode().encode("utf-16-le"), RIGHT + OTHER),
+        (RIGHT + OTHER.decode().encode("utf-16"), RIGHT + OTHER),
+        (("# \ud83d\n").encode("utf-16-le", "surrogatepass") + RIGHT, None),
+    ],
+    ids=["marked", "LE", "BE", "LE appended", "marked, appended", "half a pair"],
+)
+def test_utf16_becomes_utf8(content: bytes, data: bytes | None) -> None:
+    merged = merge(content, [P.third])
+    if data is None:
+        assert merged.data.endswith(RIGHT + THIRD) or merged.damage
+    else:
+        assert merged.data == data + THIRD
+        assert merged.repaired == ("converted UTF-16 to UTF-8",)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (block(*BODY[:3]).rpartition(b"-----END")[0], "bad end line"),
+        (block(b"", *BODY[:2], BODY[2][:60], *BODY[3:]), "bad end line"),
+        (block(b"", b"", *BODY), "bad end line"),
+        (block(b"", *BODY[:3], BODY[3] + b"AAAA", *BODY[4:]), "PEM lib"),
+        (block(b"A: b", b"", b" "), "bad end line"),
+        (block(b"-"), "PEM lib"),
+        (block(b"MAo="), "too long"),
+        (block(b"MIA="), "too long"),
+        (block(b"MIU="), "too long"),
+        (block(b"MA=="), "too long"),
+        (block(b"MAQwBwIB"), "too long"),
+    ],
+)
+def test_the_words_are_those_that_openssl_says_first(content: bytes, problem: str) -> None:
+    """libpq prints the first of OpenSSL's reasons; Python's ssl shows the last."""
+    agree(content)
+    assert parse(content).problem == problem
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_many_mends_move_no_line_number(count: int) -> None:
+    glued = RIGHT.rstrip(b"\n") * count + b"\n"
+    blank = block(*BODY[:2], b"", *BODY[2:]) * count
+    for prefix in (glued, blank, glued + blank, blank + glued):
+        (damage,) = merge(prefix + b"\n" * 5 + BROKEN + b"\n" * 99, [P.leaf]).damage
+        assert damage.line == prefix.count(b"\n") + 6
