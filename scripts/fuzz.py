@@ -42,7 +42,11 @@ def fuzz(name: str, seconds: int, *, seed: int = 0) -> tuple[int, bool, str]:
             folders.append(str(CORPUS / name))
         options = [f"-max_total_time={seconds}", f"-seed={seed}" if seed else "-seed=0"]
         options += [f"-max_len={LONGEST}", "-timeout=25", "-rss_limit_mb=1024", "-verbosity=1"]
-        options += ["-print_final_stats=1", f"-artifact_prefix={tempfile.gettempdir()}/qs-certs-"]
+        options += [
+            "-print_final_stats=1",
+            "-keep_seed=1",
+            f"-artifact_prefix={tempfile.gettempdir()}/qs-certs-",
+        ]
         done = subprocess.run(
             [sys.executable, __file__, "--inside", name, *options, *folders],
             cwd=CHECKOUT,

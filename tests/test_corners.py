@@ -52,11 +52,20 @@ WANTED = Wanted(G2.sha256, lambda: (DER, "embedded", None))
 
 
 class OddDisk(Disk):
-    """A disk of which one call is replaced: *odd* is given the call's own function."""
+    """A disk of which one call is replaced: *odd* is given the call's own function.
+
+    It cannot exchange names, so that the plain rename and removal of other systems are tried.
+    """
 
     def __init__(self, name: str, odd: Callable[..., Any]) -> None:
         usual = getattr(self, name)
         setattr(self, name, lambda *args: odd(usual, *args))
+
+    def exchange(self, one: str, other: str) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    def rename_new(self, source: str, target: str) -> None:
+        self.exchange(source, target)
 
 
 def no_check(path: str) -> None:

@@ -211,7 +211,8 @@ def broken_journal(data: bytes) -> None:
         except ValueError:
             return
         if isinstance(record, dict) and "id" in record and record.get("kind") == "change":
-            assert record["at"], record["target"]
+            [record[name] for name in ("at", "command", "target", "before", "after", "mode")]
+            [len(each) for name in ("added", "removed") for each in record[name]]
 
 
 TARGETS: dict[str, Target] = {

@@ -122,5 +122,5 @@ def test_a_long_journal_is_read_in_linear_time() -> None:
     )
     raw = sealed(opened + _RECORD * 20_000)[:-66]
     started = time.thread_time()
-    assert len(read_journal(raw).open) == 1
+    assert read_journal(raw).next_id == 2
     assert time.thread_time() - started < 5
