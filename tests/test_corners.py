@@ -1038,8 +1038,8 @@ def test_a_rollback_that_is_refused_shows_the_difference(target: Path) -> None:
     assert refused.error is not None
     assert refused.error.fix == (
         f"qs-certs remove --target {target}   # takes out only the roots that qs-certs added",
-        f"qs-certs rollback --force --target {target}   # keeps the present content in the store "
-        "first",
+        f"qs-certs rollback --force --target {target}"
+        + "   # keeps the present content in the store first",
     )
     other = install(Path(f"{target}.d", "x" * 300))
     assert other.diff == ""
