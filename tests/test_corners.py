@@ -1025,3 +1025,30 @@ def test_an_attribute_that_is_no_common_name_is_passed_over() -> None:
     assert names.common_name == b"DigiCert Global Root G2"
     nameless = hostname.names_in(DER.replace(b"\x06\x03U\x04\x03", b"\x06\x03U\x04\x0b"))
     assert nameless.common_name is None
+
+
+def test_a_result_says_what_was_done_and_where_it_came_from(target: Path) -> None:
+    shown = changes.install((Target(str(target)),), (WANTED,), dry_run=True).targets[0]
+    done = changes.install((Target(str(target)),), (WANTED,)).targets[0]
+    again = changes.rollback((Target(str(target)),)).targets[0]
+    assert (shown.status, done.status, again.status) == ("would-change", "changed", "changed")
+    assert shown.diff == done.diff
+    assert done.diff.startswith(f"--- /dev/null\n+++ {target}\n@@ -0,0 +1,22 @@\n")
+    assert again.diff.startswith(f"--- {target}\n+++ /dev/null\n@@ -1,22 +0,0 @@\n")
+    assert changes.remove((Target(str(target)),), (G2.sha256,)).targets[0].status == "unchanged"
+
+
+def test_a_rollback_that_is_refused_shows_the_difference(target: Path) -> None:
+    install(target)
+    target.write_bytes(target.read_bytes() + b"# \xff\n")
+    refused = changes.rollback((Target(str(target)),)).targets[0]
+    assert (refused.status, refused.source) == ("failed", None)
+    assert refused.diff.endswith("+# \\xff\n")
+    assert refused.error is not None
+    assert [each.replace(f" --target {target}", "") for each in refused.error.fix] == [
+        "qs-certs remove   # takes out only the roots that qs-certs added",
+        "qs-certs rollback --force   # keeps the present content in the store first",
+    ]
+    assert all(f" --target {target}   #" in each for each in refused.error.fix)
+    other = install(Path(f"{target}.d", "x" * 300))
+    assert other.diff == ""
