@@ -250,7 +250,6 @@ NEUTRAL = {
         "test_changes.py",
         "test_catalogue.py",
         "test_contract.py",
-        "test_explain_clients.py",
         "test_render.py",
         "test_windows_rules.py",
         "libpq/test_hostname.py",
