@@ -139,11 +139,14 @@ class Journal:
         void = {each for each, done in self._ended.items() if not done}
         # In a JSON string no quote stands bare, so this cannot be part of another value.
         named = b'"target": ' + json.dumps(target).encode() + b', "before": '
-        found = [
-            each
-            for each, line in self._changes.items()
-            if named in line or _spelled_otherwise(line, target)
-        ]
+        if sum(piece.count(named) for piece in self._pieces) == len(self._changes):
+            found = list(self._changes)  # most stores know one target
+        else:
+            found = [
+                each
+                for each, line in self._changes.items()
+                if named in line or _spelled_otherwise(line, target)
+            ]
         return History(self, found).without(void)
 
     def read(self, raw: bytes) -> None:
