@@ -53,6 +53,22 @@ cli.app()
 """
 """An empty typer app: our own commands, options and help texts, and nothing behind them."""
 
+EMPTY_CHECK = """
+import functools
+from qs_certs import cli
+check = next(each for each in cli.app.registered_commands if each.callback.__name__ == "check")
+check.callback = functools.wraps(check.callback)(lambda **options: None)
+cli._app_for(["check"])(["check"])
+"""
+STAGES = {
+    "the bare interpreter": "",
+    "and typer": "import typer",
+    "and our options, with nothing behind them": EMPTY_CHECK,
+    "and OpenSSL": "import hashlib, ssl" + EMPTY_CHECK,
+    "and our rooms": "from qs_certs import inspection, openssl, render" + EMPTY_CHECK,
+}
+"""Where the time of a local check goes: each stage does what the one before did, and more."""
+
 LAUNCHER = """
 import os, sys, time
 answer = os.dup(1)
@@ -196,6 +212,19 @@ def local(scratch: Path) -> Iterator[Group]:
             Row("qs-certs --version", (*PROGRAM, "--version"), home),
         ],
     )
+
+
+@contextlib.contextmanager
+def stages(scratch: Path) -> Iterator[Group]:
+    """Where the time of a local check goes."""
+    home = scratch / "stages"
+    install(home)
+    rows = [
+        Row(name, (sys.executable, "-c", f"import gc; gc.disable()\n{code}"), home)
+        for name, code in STAGES.items()
+    ]
+    rows.append(Row("qs-certs check", (*PROGRAM, "check"), home, codes=frozenset({0, 3})))
+    yield Group("Where the time of a local check goes", rows)
 
 
 @contextlib.contextmanager
@@ -494,6 +523,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     groups: dict[str, Callable[[Path], contextlib.AbstractContextManager[Group]]] = {
         "local": local,
+        "stages": stages,
         "live": lambda scratch: live(scratch, sslyze=options.sslyze),
         "live-20": lambda scratch: live(scratch, 0.02),
         "size-10": lambda scratch: size(scratch, 10),
