@@ -1059,7 +1059,7 @@ def corrected(given: Given, sslmode: str = "verify-full") -> str:
     """
     values = {**from_environment(given.variables), **given.values, "sslmode": sslmode}
     return " ".join(
-        f"{keyword}={_quoted(value)}"
+        f"{keyword}={quoted_value(value)}"
         for keyword, value in values.items()
         if keyword not in SECRET_KEYWORDS
     )
@@ -1075,8 +1075,8 @@ def corrected_psql(given: Given, sslmode: str = "verify-full") -> str:
     return f"psql {shlex.quote(conninfo)}"
 
 
-def _quoted(value: str) -> str:
-    """`libpq.sgml`, "Keyword/Value Connection Strings"."""
+def quoted_value(value: str) -> str:
+    """*value* as a connection string wants it.  `libpq.sgml`, "Keyword/Value Connection Strings"."""
     if value and not re.search(r"['\\ \t\n\v\f\r]", value):
         return value
     return "'" + re.sub(r"(['\\])", r"\\\1", value) + "'"
