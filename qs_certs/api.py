@@ -39,7 +39,7 @@ LARGEST_NUMBER = 100_000
 """Of changes, or of days: two and a half centuries."""
 
 
-Report = TypeVar("Report", ListReport, HistoryReport)
+Report = TypeVar("Report", bound=ListReport | HistoryReport)
 
 
 def _stdin() -> bytes:

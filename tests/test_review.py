@@ -16,6 +16,7 @@ import pytest
 from qs_certs import accounts, api, changes, cli, inspection, sources
 from qs_certs.catalogue import Root
 from qs_certs.errors import WrongUsage
+from qs_certs.results import Finding
 from qs_certs.store import Store
 
 
@@ -201,6 +202,43 @@ def test_under_sudo_check_sees_what_the_users_libpq_can_read(
         report = inspection.check()
     assert report.exit_code == code
     assert "sudo-target" in {each.code for each in report.findings}
+
+
+ANA = accounts.Account("ana", 4_242, 4_242, "/home/ana")
+CHOSEN = accounts.Account("DOM\\ana b", 4_242, 4_242, "/home/ana", chosen=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "account", "options"),
+    [
+        pytest.param("root.crt", ANA, "", id="behind sudo"),
+        pytest.param("qs-root.crt", ANA, " --target /home/ana/.postgresql/qs-root.crt", id="own"),
+        pytest.param("root.crt", CHOSEN, ' --user "DOM\\ana b"', id="chosen"),
+        pytest.param("qs-root.crt", CHOSEN, ' --dedicated --user "DOM\\ana b"', id="chosen, own"),
+    ],
+)
+def test_a_command_of_ours_is_for_the_very_file(
+    name: str, account: accounts.Account, options: str
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("only on POSIX")
+    target = changes.Target(f"/home/ana/.postgresql/{name}", account)
+    steps = ("qs-certs list   # why", "qs-certs check", "ls -l x", "qs-certs list --target x")
+    listed, checked, *others = changes.for_this_file(steps, target)
+    assert listed == f"qs-certs list{options}   # why"
+    assert checked == f"qs-certs check{options.removeprefix(' --dedicated')}"  # which has none
+    assert others == list(steps[2:])
+    (once,) = changes.for_this_file(("qs-certs install --dedicated",), target)
+    assert once.count(" --") == 1 + account.chosen
+
+
+@pytest.mark.parametrize("system", ["linux", "win32"])
+def test_a_command_with_a_file_is_for_the_user_of_the_file(system: str) -> None:
+    steps = ("qs-certs list --target x", "qs-certs install", "unset X")
+    finding = Finding("x", "error", "x", steps)
+    named, *others = inspection._for_user(finding, CHOSEN, system).fix
+    assert named == ("" if system == "win32" else 'sudo -u "DOM\\ana b" ') + steps[0]
+    assert others == ['qs-certs install --user "DOM\\ana b"', "unset X"]
 
 
 def test_what_to_do_next_names_the_file_that_was_worked_on(home: Path) -> None:
