@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from qs_certs import accounts, userlist, windows
+from qs_certs import accounts, userlist
 from qs_certs.accounts import Account
 from qs_certs.errors import TargetRefused
 from qs_certs.userlist import LeftOut, Profile
@@ -352,8 +352,8 @@ def test_a_profile_that_cannot_be_looked_at_is_that_user_s_failure() -> None:
     def look(error: OSError, path: str) -> os.stat_result:
         raise error
 
+    forbidden = partial(look, PermissionError(13, "Access is denied"))
     with pytest.raises(TargetRefused, match="cannot be looked at") as refused:
-        forbidden = partial(look, PermissionError(13, "Access is denied"))
         accounts.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", forbidden)
     assert refused.value.why == "Access is denied"
     absent = partial(look, FileNotFoundError(2, "no"))
@@ -363,7 +363,7 @@ def test_a_profile_that_cannot_be_looked_at_is_that_user_s_failure() -> None:
 def test_other_users_have_the_machine_s_code_page_and_a_folder_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(windows, "code_page", lambda: 1252)
+    monkeypatch.setattr("qs_certs.windows.code_page", lambda: 1252)
     monkeypatch.setenv("LOCALAPPDATA", r"C:\Users\root\AppData\Local")
     ana = Account("ana", -1, -1, r"C:\Users\ana", local=r"C:\Users\ana\AppData\Local")
     around = accounts.surroundings_of(ana)
