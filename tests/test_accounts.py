@@ -187,6 +187,18 @@ def test_the_undo_names_only_those_who_were_changed(machine: Machine) -> None:
     assert [file_of(account).exists() for account in machine.people] == [True, False, False]
 
 
+def test_the_one_undo_of_all_is_in_the_document_too(machine: Machine) -> None:
+    ana, ben, _ = machine.people
+    done = machine("install", "--offline", "--json", *users(ana, ben))
+    valid(done.document, "install")
+    undo = done.document["undo"]
+    assert undo == f"qs-certs rollback {' '.join(users(ana, ben))}"
+    assert machine(*undo.split()[1:]).code == 0
+    assert not file_of(ana).exists()
+    single = machine.root.ok("install", "--offline", "--json").document
+    assert (single["undo"], single["targets"][0]["undo"]) == (None, "qs-certs rollback")
+
+
 def test_names_are_taken_once_and_in_their_order(machine: Machine) -> None:
     ana, ben, _ = machine.people
     done = machine("install", "--offline", "--json", *users(ben, ana, ben))
