@@ -90,8 +90,14 @@ def test_asyncpg_s_folder_on_windows() -> None:
 
 def test_only_the_user_s_own_packages_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(rootfile.os, "listdir", lambda path: looked.append(path) or [])
-    for env in ({}, {"LOCALAPPDATA": r"C:\Users\ana\AppData\Local"}):
+
+    def listdir(path: str) -> list[str]:
+        looked.append(path)
+        return []
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    local = {"LOCALAPPDATA": r"C:\Users\ana\AppData\Local"}
+    for env in ({}, local):
         assert list(rootfile._private_copies(Surroundings("win32", env, None, ROAMING))) == []
     assert looked == [r"C:\Users\ana\AppData\Local\Packages"]  # not that of this folder
 
@@ -198,7 +204,7 @@ def test_a_new_file_is_asked_for_again_too(tmp_path: Path, monkeypatch: pytest.M
         files.replace(str(made), b"new", expected=None, verify=lambda _: None, disk=Held())
     with pytest.raises(PermissionError):
         files.create(str(tmp_path / "other"), b"content", 0o600, Held())
-    assert [each.name for each in tmp_path.iterdir()] == ["blob"]
+    assert [each.name for each in tmp_path.glob("[!.]*")] == ["blob"]
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -400,6 +400,7 @@ def _hosts_of_uri(text: str) -> tuple[str, str, int]:
 
 
 def are_ports(text: str) -> bool:
+    """Whether *text* is numbers separated by commas; each may be missing."""
     return all(not port or _INTEGER.fullmatch(port) for port in text.split(","))
 
 
