@@ -17,6 +17,7 @@ ALLOWED = {
     "os.getpid",
     "os.geteuid",
     "os.strerror",
+    "os.urandom",
     "os.path.abspath",
     "os.path.basename",
     "os.path.dirname",
