@@ -204,32 +204,7 @@ def test_under_sudo_check_sees_what_the_users_libpq_can_read(
     assert "sudo-target" in {each.code for each in report.findings}
 
 
-ANA = accounts.Account("ana", 4_242, 4_242, "/home/ana")
 CHOSEN = accounts.Account("DOM\\ana b", 4_242, 4_242, "/home/ana", chosen=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "account", "options"),
-    [
-        pytest.param("root.crt", ANA, "", id="behind sudo"),
-        pytest.param("qs-root.crt", ANA, " --target /home/ana/.postgresql/qs-root.crt", id="own"),
-        pytest.param("root.crt", CHOSEN, ' --user "DOM\\ana b"', id="chosen"),
-        pytest.param("qs-root.crt", CHOSEN, ' --dedicated --user "DOM\\ana b"', id="chosen, own"),
-    ],
-)
-def test_a_command_of_ours_is_for_the_very_file(
-    name: str, account: accounts.Account, options: str
-) -> None:
-    if sys.platform == "win32":
-        pytest.skip("only on POSIX")
-    target = changes.Target(f"/home/ana/.postgresql/{name}", account)
-    steps = ("qs-certs list   # why", "qs-certs check", "ls -l x", "qs-certs list --target x")
-    listed, checked, *others = changes.for_this_file(steps, target)
-    assert listed == f"qs-certs list{options}   # why"
-    assert checked == f"qs-certs check{options.removeprefix(' --dedicated')}"  # which has none
-    assert others == list(steps[2:])
-    (once,) = changes.for_this_file(("qs-certs install --dedicated",), target)
-    assert once.count(" --") == 1 + account.chosen
 
 
 @pytest.mark.parametrize("system", ["linux", "win32"])
