@@ -88,8 +88,12 @@ def surroundings(env: Mapping[str, str] | None = None) -> Surroundings:
 def surroundings_of(account: Account) -> Surroundings:
     """Where libpq would look when *account* runs it: from the user database, not from our
     environment."""
-    variable = "USERPROFILE" if sys.platform == "win32" else "HOME"
-    return Surroundings(sys.platform, {variable: account.home}, account.home, account.roaming)
+    env = {"USERPROFILE" if sys.platform == "win32" else "HOME": account.home}
+    if account.local is not None:
+        env["LOCALAPPDATA"] = account.local
+    return Surroundings(
+        sys.platform, env, account.home, account.roaming, code_page=windows.code_page()
+    )
 
 
 def behind_sudo() -> Account | None:
@@ -180,14 +184,21 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
     """
     if account is None:
         return work()
+    if sys.platform == "win32":
+        return _in_profile(account, work)
     # Before the fork, as everything that the child needs.
     import pickle  # noqa: F401
     import tempfile  # noqa: F401
 
-    if sys.platform == "win32":
-        return _in_profile(account, work)
     with interrupts_held():
-        answer = _answer_of_child(account, work)
+        try:
+            answer = _answer_of_child(account, work)
+        except OSError as error:  # no process or pipe to be had just now; others may get theirs
+            raise CouldNotWrite(
+                f"the work for user {account.name} could not begin",
+                why=error.strerror,
+                fix=("run the same command again",),
+            ) from error
     if not answer:
         raise CouldNotWrite(f"the work for user {account.name} ended without an answer")
     try:
@@ -276,7 +287,12 @@ def _answer_of_child(account: Account, work: Callable[[], object]) -> bytes:
     # library, and nobody would release them in the child.
     groups = os.getgrouplist(account.name, account.gid)
     reading, writing = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if child == 0:  # pragma: no cover - coverage does not follow the fork
         os.close(reading)
         _work_in_child(account, groups, work, writing)
@@ -297,13 +313,11 @@ class _Raised(Value):
 
     kind: type[QsCertsError]
     message: str
-    why: str | None
-    fix: tuple[str, ...]
     attributes: dict[str, object]
-    """What a kind holds beside these, as the difference that a rollback would undo."""
+    """`why`, `fix`, and what else a kind holds, as the difference that a rollback would undo."""
 
     def error(self) -> QsCertsError:
-        raised = self.kind(self.message, why=self.why, fix=self.fix)
+        raised = self.kind(self.message, why=None, fix=())
         vars(raised).update(self.attributes)
         return raised
 
@@ -323,7 +337,7 @@ def _work_in_child(
                 refuse_odd_home(account)
             outcome = _Returned(work())
         except QsCertsError as error:
-            outcome = _Raised(type(error), error.message, error.why, error.fix, vars(error))
+            outcome = _raised(error)
         except KeyboardInterrupt:
             outcome = _raised(interrupted(account))
         answer = pickle.dumps(outcome)
@@ -337,7 +351,7 @@ def _work_in_child(
 
 
 def _raised(error: QsCertsError) -> _Raised:
-    return _Raised(type(error), error.message, error.why, error.fix, {})
+    return _Raised(type(error), error.message, vars(error))
 
 
 def _bug(account: Account, error: BaseException) -> Bug:
@@ -480,11 +494,18 @@ def refuse_reparse_points(
             if os.path.normcase(path) == os.path.normcase(account.home):
                 break
             seen.add(path)
-            with contextlib.suppress(FileNotFoundError):
-                if getattr(look(path), "st_file_attributes", 0) & REPARSE_POINT:
-                    raise TargetRefused(
-                        f"{path} of user {account.name} is a link or a junction",
-                        why="an administrator does not follow what a user may have laid",
-                        fix=("run qs-certs as that user",),
-                    )
+            try:
+                attributes = getattr(look(path), "st_file_attributes", 0)
+            except FileNotFoundError:
+                attributes = 0
+            except OSError as error:
+                raise TargetRefused(
+                    f"{path} of user {account.name} cannot be looked at", why=error.strerror
+                ) from error
+            if attributes & REPARSE_POINT:
+                raise TargetRefused(
+                    f"{path} of user {account.name} is a link or a junction",
+                    why="an administrator does not follow what a user may have laid",
+                    fix=("run qs-certs as that user",),
+                )
             path = os.path.dirname(path)  # noqa: PLW2901

@@ -6,14 +6,15 @@ rooms below and returns a result of `results`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from qs_certs import accounts, catalogue, changes, reading, rootfile, upkeep, values
+from qs_certs import accounts, catalogue, changes, inspection, reading, rootfile, upkeep, values
 from qs_certs.accounts import Progress
 from qs_certs.changes import Target, Wanted
 from qs_certs.errors import ExitCode, Interrupted, QsCertsError, WrongUsage, quoted
@@ -34,10 +35,11 @@ from qs_certs.values import Value
 
 DOWNLOAD_PATIENCE = 10.0
 """Seconds that a whole download may take."""
-LONGEST_PATIENCE = 86_400.0
-"""Seconds; the system's own timers end somewhere beyond."""
 LARGEST_NUMBER = 100_000
 """Of changes, or of days: two and a half centuries."""
+
+
+Report = TypeVar("Report", bound=ListReport | HistoryReport)
 
 
 def _stdin() -> bytes:
@@ -82,6 +84,7 @@ class Choice(Value):
     """What should be known about the choice."""
     options: str = ""
     """The options that choose the same once more, with a blank before each."""
+    dedicated: bool = False
     named: bool = False
     """The file itself was named."""
     accounts: bool = False
@@ -111,7 +114,7 @@ def choose(
             _import_everything()
         if target is not None:
             options = f" --target {quoted(str(target))}"
-        return Choice((one,), _about_sudo(one), options, target is not None)
+        return Choice((one,), _about_sudo(one), options, dedicated, target is not None)
     if target is not None:
         raise WrongUsage("--target names the file itself: leave out --user and --all-users")
     from qs_certs import userlist
@@ -125,10 +128,8 @@ def choose(
         around = accounts.surroundings_of(account)
         path = around.beside_root_file(DEDICATED_FILE) if dedicated else around.root_file
         targets.append(Target(path or "", account))
-    findings = userlist.findings(people)
-    return Choice(
-        tuple(targets), findings, options + (" --all-users" if all_users else ""), False, True
-    )
+    options += " --all-users" if all_users else ""
+    return Choice(tuple(targets), userlist.findings(people), options, dedicated, accounts=True)
 
 
 def install(
@@ -193,23 +194,22 @@ def install(
         replace_all=replace,
         repair=repair,
         dry_run=dry_run,
-        findings=_about_install(chosen, dedicated=dedicated),
+        findings=_about_install(chosen),
         progress=progress,
     )
-    report = _with_undo(values.replace(report, impact=affected), chosen, dedicated=dedicated)
+    report = _with_undo(values.replace(report, impact=affected), chosen)
     if others:
         report = _with_undo_of_others(report)
-    return _with_first_file(report, chosen, dedicated=dedicated, dry_run=dry_run)
+    return _with_first_file(report, chosen, dry_run=dry_run)
 
 
-def _with_undo(report: ChangeReport, chosen: Choice, *, dedicated: bool) -> ChangeReport:
+def _with_undo(report: ChangeReport, chosen: Choice) -> ChangeReport:
     """Name the command that undoes what was changed, for the very file that was changed."""
+    own = " --dedicated" if chosen.dedicated else ""
 
     def undo(user: str | None) -> str:
-        if not chosen.accounts:
-            return f"qs-certs rollback{chosen.options}"
-        own = " --dedicated" if dedicated else ""
-        return f"qs-certs rollback{own} --user {quoted(user or '')}"
+        options = f"{own} --user {quoted(user or '')}" if chosen.accounts else chosen.options
+        return f"qs-certs rollback{options}"
 
     targets = tuple(
         values.replace(each, undo=undo(each.user)) if each.status == "changed" else each
@@ -231,7 +231,7 @@ def _options_of_changed(report: ChangeReport, chosen: Choice) -> str | None:
     Never more of them: a rollback would undo an earlier change of the others.
     """
     changed = [each.user or "" for each in report.targets if each.status == "changed"]
-    own = " --dedicated" if chosen.options.startswith(" --dedicated") else ""
+    own = " --dedicated" if chosen.dedicated else ""
     if not changed:
         return None
     if len(changed) == len(report.targets):
@@ -259,7 +259,7 @@ def _impact(
     """Probe every known server with the root file as it is, and as it would be."""
     from datetime import datetime, timezone
 
-    from qs_certs import diagnosis, inspection, servers
+    from qs_certs import diagnosis, servers
 
     around = inspection.surroundings()
     after = changes.preview(target, wanted, replace_all=replace, repair=repair)
@@ -275,16 +275,15 @@ def _impact(
 
 
 def _import_everything() -> None:
-    """Load what the work in an account's child process needs, while we can still read it."""
-    import ctypes  # noqa: F401
+    """Load what a change in an account's child process needs, while we can still read it."""
     import encodings.utf_16
     import encodings.utf_16_be
     import encodings.utf_16_le  # noqa: F401
-    import ssl  # noqa: F401
 
     import platformdirs.unix  # noqa: F401
 
-    import qs_certs.openssl  # noqa: F401
+    with contextlib.suppress(ImportError):  # some Pythons lack it, and rename plainly
+        import ctypes  # noqa: F401
 
 
 def _wanted(
@@ -298,8 +297,7 @@ def _wanted(
     timeout: float,
     stdin: Callable[[], bytes],
 ) -> tuple[Wanted, ...]:
-    if not 0 < timeout <= LONGEST_PATIENCE:  # nor is NaN
-        raise WrongUsage(f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most")
+    inspection.require_patience(timeout)
     if sha256 is not None and origin is None:
         raise WrongUsage(
             "--sha256 pins what --from names", fix=("add --from FILE, --from - or --from URL",)
@@ -349,12 +347,12 @@ def _wanted(
     return (Wanted(pin, functools.cache(read)),)
 
 
-def _about_install(chosen: Choice, *, dedicated: bool) -> tuple[Finding, ...]:
+def _about_install(chosen: Choice) -> tuple[Finding, ...]:
     """What a user should know beside what became of the file."""
     found = [*chosen.findings]
     target = chosen.targets[0] if chosen.targets else Target("")
     around = accounts.surroundings()
-    if not chosen.named and not dedicated and lost_letters(target.path, around.code_page):
+    if not chosen.named and not chosen.dedicated and lost_letters(target.path, around.code_page):
         lost = lost_path(target.path, around)
         found.append(values.replace(lost, severity="warning", exit_code=ExitCode.OK))
     elsewhere = os.environ.get("PGSSLROOTCERT")
@@ -376,10 +374,12 @@ def _about_install(chosen: Choice, *, dedicated: bool) -> tuple[Finding, ...]:
                 tuple(fixes),
             )
         )
-    if dedicated and chosen.targets:
+    if chosen.dedicated and chosen.targets:
+        from qs_certs.libpq.settings import quoted_value
+
         told = (
             "libpq reads this file only where it is told to: "
-            f"sslrootcert={_conninfo_value(target.path)} in a connection string or service, or "
+            f"sslrootcert={quoted_value(target.path)} in a connection string or service, or "
             f"PGSSLROOTCERT={target.path} in the environment"
         )
         if len(chosen.targets) > 1:
@@ -397,20 +397,11 @@ def _about_sudo(target: Target) -> tuple[Finding, ...]:
     return (Finding("sudo-target", "ok", message),)
 
 
-def _conninfo_value(text: str) -> str:
-    """Quoted as libpq's connection strings want it (libpq:fe-connect.c conninfo_parse)."""
-    if text and not set(text) & set(" '\\\t\n"):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _with_first_file(
-    report: ChangeReport, chosen: Choice, *, dedicated: bool, dry_run: bool
-) -> ChangeReport:
+def _with_first_file(report: ChangeReport, chosen: Choice, *, dry_run: bool) -> ChangeReport:
     """Say what it means for other connections that there is a root file now."""
     own = report.targets if chosen.accounts else report.targets[:1]
     made = [each for each in own if each.created and each.status != "failed"]
-    if chosen.named or dedicated or not made:
+    if chosen.named or chosen.dedicated or not made:
         return report
     begin = (
         "there is no root file yet; with one,"
@@ -453,7 +444,7 @@ def remove(
         fingerprints.append(reading.named(name).sha256 if pin is None else pin)
     chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
     report = changes.remove(chosen.targets, fingerprints, dry_run=dry_run, progress=progress)
-    report = _with_undo(report, chosen, dedicated=dedicated)
+    report = _with_undo(report, chosen)
     return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
@@ -474,7 +465,7 @@ def rollback(
     report = changes.rollback(
         chosen.targets, identity=identity, force=force, dry_run=dry_run, progress=progress
     )
-    report = _with_undo(report, chosen, dedicated=dedicated)
+    report = _with_undo(report, chosen)
     return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
@@ -499,7 +490,7 @@ def listing(
     chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users, changing=False)
     if chosen.accounts:
         return _each("list", chosen, reading.listing, progress)
-    report = reading.listing(chosen.targets[0])
+    report = _found(reading.listing, chosen.targets[0])
     return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
@@ -542,7 +533,7 @@ def history(
 
     if chosen.accounts:
         return _each("history", chosen, look, progress)
-    report = look(chosen.targets[0])
+    report = _found(look, chosen.targets[0])
     return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
@@ -576,6 +567,15 @@ def _agree_on_history(
         )
 
 
+def _found(look: Callable[[Target], Report], target: Target) -> Report:
+    """What *look* finds in *target*; what its errors say to do next means this very file."""
+    try:
+        return look(target)
+    except QsCertsError as error:
+        error.fix = changes.for_this_file(error.fix, target)
+        raise
+
+
 def _each(
     command: Literal["list", "history"],
     chosen: Choice,
@@ -588,7 +588,7 @@ def _each(
 
     def one(target: Target) -> AccountReport:
         try:
-            return AccountReport(target.user or "", look(target))
+            return AccountReport(target.user or "", _found(look, target))
         except QsCertsError as error:
             return AccountReport(target.user or "", Failure(command, error))
 

@@ -30,6 +30,7 @@ from qs_certs.errors import (
 )
 from qs_certs.files import DISK, Disk
 from qs_certs.journal import Entry, digest
+from qs_certs.libpq.locations import DEDICATED_FILE
 from qs_certs.results import ChangeReport, Finding, Source, TargetResult, spans
 from qs_certs.store import Session, Store
 from qs_certs.values import Value, replace
@@ -353,26 +354,43 @@ def change(
             target.account, lambda: _change(path, command, judge, dry_run=dry_run, disk=disk)
         )
     except QsCertsError as error:
-        error.fix = tuple(_for_this_file(each, path, target.account) for each in error.fix)
+        error.fix = for_this_file(error.fix, target)
         shown = error.diff if isinstance(error, _Drift) else ""
         return TargetResult(path, target.user, "failed", diff=shown, error=error)
     used = source if result.added and result.status in ("changed", "would-change") else None
     return replace(result, user=target.user, source=used)
 
 
-def _for_this_file(fix: str, path: str, account: Account | None) -> str:
-    """A command of ours for the very file *path*: as it stands, it would change the default one."""
-    words, comment, why = fix.partition("   #")
-    if not words.startswith("qs-certs "):
-        return fix
+def options_of(target: Target) -> str:
+    """The options with which a command means this very file, with a blank before each."""
+    account = target.account
     if account is not None and account.chosen:
-        return f"{words} --user {quoted(account.name)}{comment}{why}"
-    if account is not None or "--dedicated" in words:
-        return fix
-    default = accounts.surroundings().root_file
+        dedicated = os.path.basename(target.path) == DEDICATED_FILE  # noqa: PTH119
+        return f"{' --dedicated' if dedicated else ''} --user {quoted(account.name)}"
+    around = accounts.surroundings() if account is None else accounts.surroundings_of(account)
+    path = os.path.abspath(target.path)  # noqa: PTH100
+    default = around.root_file
     if default is not None and os.path.normcase(os.path.abspath(default)) == os.path.normcase(path):  # noqa: PTH100
-        return fix
-    return f"{words} --target {quoted(path)}{comment}{why}"
+        return ""
+    return f" --target {quoted(path)}"
+
+
+def for_this_file(steps: Iterable[str], target: Target) -> tuple[str, ...]:
+    """The *steps* with commands of ours for this very file: as they stand, they mean the default."""
+    options = options_of(target)
+
+    def meant(step: str) -> str:
+        words, comment, why = step.partition("   #")
+        if not words.startswith("qs-certs ") or " --target " in words:
+            return step
+        own = options
+        if " --dedicated" in words or words.startswith("qs-certs check"):
+            own = own.removeprefix(" --dedicated")
+        if " --dedicated" in words and own.startswith(" --target "):
+            own = ""
+        return f"{words}{own}{comment}{why}"
+
+    return tuple(map(meant, steps))
 
 
 def _each(

@@ -590,7 +590,7 @@ def _connection(words: list[str] | None) -> str | None:
         return None
     if words == ["-"]:
         return _pasted()
-    from qs_certs.libpq.settings import from_words
+    from qs_certs.libpq.pasted import from_words
 
     return from_words(words)
 
@@ -642,9 +642,7 @@ def _finish(
             _talk(line)
         if text := render.as_text(result, _style()):
             _print(text)
-    if (
-        result.exit_code == ExitCode.INTERRUPTED
-    ):  # told already: not to be told again on the way out
+    if result.exit_code == ExitCode.INTERRUPTED:  # told here: not again on the way out
         _talk("qs-certs: interrupted")
         sys.exit(int(result.exit_code))
     raise typer.Exit(int(result.exit_code))

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import TypeVar
 
 from qs_certs import catalogue, openssl, reasons, rootfile
-from qs_certs.libpq import settings as conninfo
 from qs_certs.libpq.handshake import Handshake, Trust, shake_hands
 from qs_certs.libpq.locations import Surroundings
-from qs_certs.libpq.outcomes import outcomes
-from qs_certs.libpq.settings import Server
+from qs_certs.libpq.outcomes import SSLMODES, outcomes
+from qs_certs.libpq.pasted import corrected_psql
+from qs_certs.libpq.settings import Server, corrected
 from qs_certs.results import (
     Anchor,
     CheckReport,
@@ -30,7 +30,7 @@ from qs_certs.values import Value, replace
 WORKERS = 64
 """Servers probed side by side."""
 
-_STRENGTH = {mode: strength for strength, mode in enumerate(conninfo.SSLMODES)}
+_STRENGTH = {mode: strength for strength, mode in enumerate(SSLMODES)}
 
 
 class Verdict(Value):
@@ -320,10 +320,8 @@ def _judge(
         # The root file itself is the reason, which its own findings explain.
         message = (aimed.libpq_message or "it fails").splitlines()[0]
         findings.append(Finding("goal-missed", "error", f"{where} {goal}: {message}"))
-    corrected = conninfo.corrected(connection.given)
-    if connection.given.form == "psql":
-        corrected = conninfo.corrected_psql(connection.given)
-    findings += _about_mode(connection, modes, goal, corrected, where)
+    better = (corrected_psql if connection.given.form == "psql" else corrected)(connection.given)
+    findings += _about_mode(connection, modes, goal, better, where)
     report = ServerReport(
         host=server.host or server.hostaddr or "",
         port=server.port,
@@ -338,7 +336,7 @@ def _judge(
         verify_error=shaken.verify_error,
         effective_sslmode=chosen.sslmode,
         sslmodes=modes,
-        conninfo=corrected if corrected and shaken.answer == "tls" else None,
+        conninfo=better if better and shaken.answer == "tls" else None,
         origin=connection.origin,
     )
     return Verdict(report, tuple(findings), shaken.verified, reached)
@@ -372,7 +370,7 @@ def _anchor(shaken: Handshake, facts: Facts) -> Anchor | None:
 
 
 def _about_mode(
-    connection: Connection, modes: Sequence[ModeOutcome], goal: str, corrected: str, where: str
+    connection: Connection, modes: Sequence[ModeOutcome], goal: str, better: str, where: str
 ) -> list[Finding]:
     chosen = connection.settings
     effective = chosen.sslmode
@@ -384,7 +382,7 @@ def _about_mode(
                     "warning",
                     "verify-ca does not look at the host name, and anybody can get a certificate "
                     "under a public root",
-                    (corrected,) if corrected else (),
+                    (better,) if better else (),
                 )
             ]
         return []
@@ -400,7 +398,7 @@ def _about_mode(
             "weak-sslmode",
             "warning",
             f"{where}: sslmode is {effective}, from {source}; it is weaker than {goal}",
-            (corrected,) if corrected else (),
+            (better,) if better else (),
         )
     ]
     if effective in ("prefer", "allow") or now.outcome == "plaintext":
@@ -411,7 +409,7 @@ def _about_mode(
                 "warning",
                 f"{where}: with {effective} the connection {ends} where the server or somebody on "
                 "the way allows it, password included",
-                (corrected,) if corrected else (),
+                (better,) if better else (),
             )
         )
     return found

@@ -8,7 +8,8 @@ or kill at any of them.  What holds on a POSIX file system, whatever dies when:
 - a finished replacement survives a power cut: data is synced before the rename, the folder
   after it (Windows has no folder sync; there the name is the file system journal's business);
 - on Linux, what another program writes between our last look and the swap is seen, since the swap
-  exchanges two names, and is put back or kept.  Elsewhere such an edit would be lost.
+  exchanges two names, and is put back or kept.  Windows sees it where a file is made or removed.
+  Elsewhere such an edit would be lost.
 """
 
 from __future__ import annotations
@@ -101,6 +102,9 @@ class Disk:
 
     def rename_new(self, source: str, target: str) -> None:
         """Rename, but never over an existing file.  OSError in `_UNABLE` where it cannot be had."""
+        if sys.platform == "win32":
+            os.rename(source, target)  # MoveFileEx without REPLACE_EXISTING
+            return
         self._renameat2(source, target, _RENAME_NOREPLACE)
 
     def exchange(self, one: str, other: str) -> None:
@@ -378,7 +382,7 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
             disk.fsync(fd)
         finally:
             disk.close(fd)
-        disk.rename(temporary, path)
+        _rename(temporary, path, data, disk)
     except BaseException:
         with contextlib.suppress(OSError):
             disk.unlink(temporary)
@@ -607,7 +611,7 @@ def _swap(temporary: str, path: str, data: bytes, expected: bytes | None, disk: 
     """
     try:
         if expected is None:
-            disk.rename_new(temporary, path)
+            _patiently(lambda: disk.rename_new(temporary, path))
         else:
             disk.exchange(temporary, path)
     except OSError as error:
@@ -626,7 +630,7 @@ def _swap(temporary: str, path: str, data: bytes, expected: bytes | None, disk: 
 def _move_away(path: str, temporary: str, disk: Disk) -> bool:
     """As `_swap`, for a removal."""
     try:
-        disk.rename_new(path, temporary)
+        _patiently(lambda: disk.rename_new(path, temporary))
     except OSError as error:
         if error.errno in _UNABLE:
             _unlink(path, disk)
@@ -651,7 +655,7 @@ def _discard(
     try:
         displaced = read(temporary, disk)
         if displaced == expected:
-            disk.unlink(temporary)
+            _unlink(temporary, disk)
             return
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             if data is None:
@@ -675,7 +679,7 @@ def _discard(
         )
     else:
         if out is not None:
-            disk.unlink(temporary)
+            _unlink(temporary, disk)
         sync_folder(os.path.dirname(path) or ".", disk)
         refusal = _changed(path)
     refusal.displaced = displaced

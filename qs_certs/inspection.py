@@ -44,6 +44,12 @@ LONGEST_WARNING = 36_500
 """Days; the calendar ends somewhere beyond."""
 
 
+def require_patience(seconds: float) -> None:
+    """Raise WrongUsage for a `--timeout` that no clock can keep."""
+    if not 0 < seconds <= LONGEST_PATIENCE:  # nor is NaN
+        raise WrongUsage(f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most")
+
+
 def check(
     conninfo: str | None = None,
     *,
@@ -101,10 +107,7 @@ class Question(Value):
                 f'invalid sslmode value: "{self.sslmode}"',
                 why="it is one of " + ", ".join(SSLMODES),
             )
-        if not 0 < self.timeout <= LONGEST_PATIENCE:  # nor is NaN
-            raise WrongUsage(
-                f"--timeout must be more than 0 seconds, {LONGEST_PATIENCE:.0f} at most"
-            )
+        require_patience(self.timeout)
         if not 0 <= self.warn_days <= LONGEST_WARNING:
             raise WrongUsage(f"--warn-days must be from 0 to {LONGEST_WARNING}")
         if self.all_servers and self.named:
@@ -182,7 +185,7 @@ def check_accounts(
             report = _refused_home(around, error)
         except QsCertsError as error:
             return AccountReport(account.name, Failure("check", error))
-        findings = tuple(_for_user(each, account) for each in report.findings)
+        findings = tuple(_for_user(each, account, around.system) for each in report.findings)
         return AccountReport(account.name, replace(report, findings=findings))
 
     def stopped(account: Account) -> AccountReport:
@@ -235,16 +238,17 @@ def _refused_home(around: Surroundings, error: TargetRefused) -> CheckReport:
     return CheckReport(file, rootfile.roots_in(facts), (), (finding,))
 
 
-def _for_user(finding: Finding, account: Account) -> Finding:
+def _for_user(finding: Finding, account: Account, system: str) -> Finding:
     """The finding with commands that mean this user's file when root runs them."""
 
     def meant(step: str) -> str:
         if not step.startswith("qs-certs ") or step.startswith("qs-certs roots"):
             return step
+        name = quoted(account.name)
         if " --target " in step:
-            return f"sudo -u {account.name} {step}"
+            return step if system == "win32" else f"sudo -u {name} {step}"
         words, comment, why = step.partition("   #")
-        return f"{words} --user {quoted(account.name)}{comment}{why}"
+        return f"{words} --user {name}{comment}{why}"
 
     return replace(finding, fix=tuple(meant(step) for step in finding.fix))
 

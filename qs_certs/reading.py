@@ -9,7 +9,7 @@ from datetime import datetime
 from qs_certs import accounts, bundle, catalogue, changes, files
 from qs_certs.catalogue import Root
 from qs_certs.changes import Target
-from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage, quoted
+from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage
 from qs_certs.results import (
     Finding,
     HistoryReport,
@@ -55,7 +55,7 @@ def listing(target: Target) -> ListReport:
                 "warning",
                 f"libpq refuses this whole file: line {damaged.line}, block {damaged.number}: "
                 f"{damaged.problem}",
-                (f"qs-certs install --repair --target {quoted(path)}",),
+                (f"qs-certs install --repair{changes.options_of(target)}",),
             ),
         )
     return ListReport(path, True, tuple(listed), findings)

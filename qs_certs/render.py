@@ -144,6 +144,7 @@ def document(result: Result) -> dict[str, object]:
                 "impact": None
                 if result.impact is None
                 else [_fields(each) for each in result.impact],
+                "undo": result.undo,
             }
             command: str = result.command
         case CheckReport():

@@ -664,7 +664,10 @@ def _about_windows(around: Surroundings) -> Iterable[Finding]:
 def _private_copies(around: Surroundings) -> Iterator[str]:
     """Root files that a Store Python wrote "into AppData" (docs.python.org, using/windows,
     "Redirection of local data, registry, and temporary paths")."""
-    packages = around.join(around.env.get("LOCALAPPDATA", ""), "Packages")
+    local = around.env.get("LOCALAPPDATA")
+    if not local:
+        return
+    packages = around.join(local, "Packages")
     try:
         names = sorted(os.listdir(packages))  # noqa: PTH208
     except OSError:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from qs_certs import files
 from qs_certs.errors import QsCertsError, WrongUsage
-from qs_certs.libpq import settings
+from qs_certs.libpq import pasted, settings
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.settings import Given, Settings
 from qs_certs.values import Value, replace
@@ -36,7 +36,7 @@ def asked_for(
     """
     if conninfo is None and host is None and port is None and service is None:
         return None
-    given = settings.parse_conninfo(conninfo) if conninfo is not None else Given()
+    given = pasted.parse_conninfo(conninfo) if conninfo is not None else Given()
     values = dict(given.values)
     for keyword, value in (("host", host), ("port", port), ("service", service)):
         if value is not None:

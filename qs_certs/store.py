@@ -143,8 +143,8 @@ class Store:
     def unnamed(self, raw: bytes) -> tuple[tuple[str, int], ...]:
         """The contents that a journal *raw* does not name: hash, and size in bytes.
 
-        None where a damaged journal lies beside it, since nobody can say what that one named, and
-        none where the folders cannot be listed.
+        Empty where a damaged journal lies beside it, since nobody can say what that one named, and
+        where the folders cannot be listed.
         """
         found = []
         with contextlib.suppress(OSError):

@@ -1,11 +1,12 @@
 """What only Windows has: access lists, the ANSI code page, short names.  Elsewhere nothing is done.
 
 Everything goes through the documented functions of advapi32 and kernel32; paths are Unicode.
+`ctypes` is imported where Windows is at hand: loading it takes milliseconds, and some Pythons elsewhere lack it.
 """
 
 from __future__ import annotations
 
-import ctypes
+import struct
 import sys
 from collections.abc import Iterator
 
@@ -18,22 +19,10 @@ _INHERITED = 0x10  # INHERITED_ACE
 _NO_RIGHTS_HERE = frozenset({1, 50})  # ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED: some shares
 
 
-class _ListHeader(ctypes.Structure):
-    """ACL of winnt.h."""
-
-    _fields_ = (
-        ("revision", ctypes.c_ubyte),
-        ("reserved", ctypes.c_ubyte),
-        ("size", ctypes.c_ushort),
-        ("count", ctypes.c_ushort),
-        ("reserved_2", ctypes.c_ushort),
-    )
-
-
-class _EntryHeader(ctypes.Structure):
-    """ACE_HEADER of winnt.h."""
-
-    _fields_ = (("kind", ctypes.c_ubyte), ("flags", ctypes.c_ubyte), ("size", ctypes.c_ushort))
+_LIST = struct.Struct("<BxHHxx")
+"""ACL of winnt.h: revision, size in bytes, count of entries."""
+_ENTRY = struct.Struct("<BBH")
+"""ACE_HEADER of winnt.h: type, flags, size in bytes."""
 
 
 def own_rights(access_list: bytes, protected: bool) -> bool:
@@ -45,11 +34,11 @@ def own_rights(access_list: bytes, protected: bool) -> bool:
 
 
 def _flags(access_list: bytes) -> Iterator[int]:
-    at = ctypes.sizeof(_ListHeader)
-    for _ in range(_ListHeader.from_buffer_copy(access_list).count):
-        entry = _EntryHeader.from_buffer_copy(access_list, at)
-        yield entry.flags
-        at += entry.size
+    at = _LIST.size
+    for _ in range(_LIST.unpack_from(access_list)[2]):
+        _, flags, size = _ENTRY.unpack_from(access_list, at)
+        yield flags
+        at += size
 
 
 def copy_rights(source: str, target: str) -> None:
@@ -59,6 +48,8 @@ def copy_rights(source: str, target: str) -> None:
     """
     if sys.platform != "win32":
         return
+    import ctypes
+
     advapi32 = ctypes.WinDLL("advapi32")
     descriptor, found = ctypes.c_void_p(), ctypes.c_void_p()
     code = advapi32.GetNamedSecurityInfoW(
@@ -82,8 +73,8 @@ def copy_rights(source: str, target: str) -> None:
             descriptor, ctypes.byref(control), ctypes.byref(revision)
         )
         protected = bool(control.value & _CONTROL_PROTECTED)
-        header = _ListHeader.from_address(found.value)
-        if not own_rights(ctypes.string_at(found, header.size), protected):
+        _, size, _ = _LIST.unpack(ctypes.string_at(found, _LIST.size))
+        if not own_rights(ctypes.string_at(found, size), protected):
             return
         what = _DACL | (_PROTECTED if protected else _UNPROTECTED)
         _check(
@@ -105,6 +96,8 @@ def copy_rights(source: str, target: str) -> None:
 
 def _check(code: int) -> None:
     if sys.platform == "win32" and code != 0:
+        import ctypes
+
         raise ctypes.WinError(code)
 
 
@@ -112,6 +105,8 @@ def code_page() -> int | None:
     """The ANSI code page, in which libpq names files; None on other systems."""
     if sys.platform != "win32":
         return None
+    import ctypes
+
     return int(ctypes.WinDLL("kernel32").GetACP())
 
 
@@ -119,6 +114,8 @@ def short_name(path: str) -> str | None:
     """The 8.3 name of a file or folder that exists; None where it has none."""
     if sys.platform != "win32":
         return None
+    import ctypes
+
     room = ctypes.create_unicode_buffer(32_768)
     length = ctypes.WinDLL("kernel32").GetShortPathNameW(ctypes.c_wchar_p(path), room, len(room))
     return room.value if 0 < length < len(room) else None

@@ -187,6 +187,18 @@ def test_the_undo_names_only_those_who_were_changed(machine: Machine) -> None:
     assert [file_of(account).exists() for account in machine.people] == [True, False, False]
 
 
+def test_the_one_undo_of_all_is_in_the_document_too(machine: Machine) -> None:
+    ana, ben, _ = machine.people
+    done = machine("install", "--offline", "--json", *users(ana, ben))
+    valid(done.document, "install")
+    undo = done.document["undo"]
+    assert undo == f"qs-certs rollback {' '.join(users(ana, ben))}"
+    assert machine(*undo.split()[1:]).code == 0
+    assert not file_of(ana).exists()
+    single = machine.root.ok("install", "--offline", "--json").document
+    assert (single["undo"], single["targets"][0]["undo"]) == (None, "qs-certs rollback")
+
+
 def test_names_are_taken_once_and_in_their_order(machine: Machine) -> None:
     ana, ben, _ = machine.people
     done = machine("install", "--offline", "--json", *users(ben, ana, ben))
@@ -323,6 +335,29 @@ def test_a_damaged_file_is_that_user_s_failure_and_the_fix_names_the_user(machin
     assert fix[1].split() == ["install", "--repair", *users(ben)]
     assert machine(*fix[1].split(), "--offline").code == 0
     assert machine("check", "--all-users").code == 0
+
+
+def test_each_hint_is_for_the_file_that_it_was_said_of(machine: Machine) -> None:
+    ben = machine.people[1]
+    assert machine("install", "--offline", "--dedicated", *users(ben)).code == 0
+    own = file_of(ben).with_name("qs-root.crt")
+    own.write_bytes(own.read_bytes() + b"-----BEGIN CERTIFICATE-----\nAAAA\n")
+    mend = f"qs-certs install --repair --dedicated --user {ben.name}"
+    assert f"hint: {mend}" in machine("list", "--dedicated", *users(ben)).err
+    done = machine("install", "--offline", "--dedicated", *users(ben))
+    assert (done.code, f"next  {mend}" in done.out) == (1, True), done
+    assert machine(*mend.split()[1:], "--offline").code == 0
+    assert own.read_bytes() == EMBEDDED
+    assert not file_of(ben).exists()
+
+    journal = store_of(ben) / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b'"install"', b'"INSTALL"'))
+    done = machine("history", *users(ben))
+    assert done.code == 5, done
+    way_on = f"qs-certs history --quarantine --user {ben.name}"
+    assert f"next  {way_on}   #" in done.out
+    assert machine(*way_on.split()[1:]).code == 0
+    assert machine("history", *users(ben)).code == 0
 
 
 def test_the_worst_account_decides_and_each_has_its_own_entry(machine: Machine) -> None:
@@ -695,6 +730,28 @@ def test_a_child_that_dies_is_no_success(machine: Machine) -> None:
     done = dying("install", "--offline", *users(machine.people[0]))
     assert done.code == 6, done
     assert "ended without an answer" in done.out
+
+
+def test_a_process_that_cannot_be_had_is_one_user_s_failure(machine: Machine) -> None:
+    ana, ben, cam = machine.people
+    crowded = machine.with_code(
+        "import os\n"
+        "fork, forks, before = os.fork, [], len(os.listdir('/proc/self/fd'))\n"
+        "def forking():\n"
+        "    forks.append(len(os.listdir('/proc/self/fd')) - before)\n"
+        "    if len(forks) == 2: raise OSError(11, 'Resource temporarily unavailable')\n"
+        "    assert len(set(forks)) == 1, forks\n"  # no pipe is left open
+        "    return fork()\n"
+        "os.fork = forking"
+    )
+    done = crowded("install", "--offline", *users(ana, ben, cam), "--json")
+    valid(done.document, "install")
+    assert done.code == 6, done
+    errors = {each["user"]: each["error"] for each in done.document["targets"]}
+    assert (errors[ana.name], errors[cam.name]) == (None, None)
+    assert errors[ben.name]["message"] == f"the work for user {ben.name} could not begin"
+    assert errors[ben.name]["why"] == "Resource temporarily unavailable"
+    assert [file_of(each).exists() for each in (ana, ben, cam)] == [True, False, True]
 
 
 def test_the_child_imports_nothing_whatever_the_file_is_like(machine: Machine) -> None:

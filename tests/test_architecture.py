@@ -293,6 +293,17 @@ def test_a_command_without_network_loads_nothing_for_it(
     assert loaded(run, tmp_path, *words.split()) & HEAVY <= may
 
 
+def test_only_a_change_loads_ctypes_which_some_pythons_lack(tmp_path: Path) -> None:
+    run = "from qs_certs.cli import main; main()"
+    assert "ctypes" not in loaded(run, tmp_path, "check") | loaded(run, tmp_path, "history")
+    if sys.platform == "linux":  # a control
+        assert "ctypes" in loaded(run, tmp_path, "install", "--offline")
+    lacking = "import sys; sys.modules['_ctypes'] = None; " + run
+    loaded(lacking, tmp_path, "rollback")
+    loaded(lacking, tmp_path, "install", "--offline")
+    assert (tmp_path / "home" / ".postgresql" / "root.crt").exists()
+
+
 def test_a_download_loads_requests(tmp_path: Path) -> None:
     """The control of the rows above."""
     run = "from qs_certs.cli import main; main()"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qs_certs
-from qs_certs import catalogue, changes
+from qs_certs import accounts, catalogue, changes
 from qs_certs.changes import plan_install, plan_remove, plan_replace, plan_rollback
 from qs_certs.errors import TargetChanged, TargetDamaged, WrongUsage
 from qs_certs.journal import Entry, digest
@@ -218,3 +219,31 @@ def test_a_diff_costs_nothing_for_what_is_the_same() -> None:
         " line 199999",
         "+new",
     ]
+
+
+ANA = accounts.Account("ana", 4_242, 4_242, "/home/ana")
+CHOSEN = accounts.Account("DOM\\ana b", 4_242, 4_242, "/home/ana", chosen=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "account", "options"),
+    [
+        pytest.param("root.crt", ANA, "", id="behind sudo"),
+        pytest.param("qs-root.crt", ANA, " --target /home/ana/.postgresql/qs-root.crt", id="own"),
+        pytest.param("root.crt", CHOSEN, ' --user "DOM\\ana b"', id="chosen"),
+        pytest.param("qs-root.crt", CHOSEN, ' --dedicated --user "DOM\\ana b"', id="chosen, own"),
+    ],
+)
+def test_a_command_of_ours_is_for_the_very_file(
+    name: str, account: accounts.Account, options: str
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("only on POSIX")
+    target = changes.Target(f"/home/ana/.postgresql/{name}", account)
+    steps = ("qs-certs list   # why", "qs-certs check", "ls -l x", "qs-certs list --target x")
+    listed, checked, *others = changes.for_this_file(steps, target)
+    assert listed == f"qs-certs list{options}   # why"
+    assert checked == f"qs-certs check{options.removeprefix(' --dedicated')}"  # which has none
+    assert others == list(steps[2:])
+    (once,) = changes.for_this_file(("qs-certs install --dedicated",), target)
+    assert once.count(" --") == 1 + account.chosen

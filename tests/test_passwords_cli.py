@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, example, given, settings
 import qs_certs
 from qs_certs import accounts, diagnosis, render
 from qs_certs.errors import QsCertsError
+from qs_certs.libpq import pasted
 from qs_certs.libpq import settings as parsing
 from qs_certs.libpq.handshake import Trust, shake_hands
 from qs_certs.results import CheckReport, Failure
@@ -203,7 +204,7 @@ def test_a_bug_shows_where_and_not_what(program: Program) -> None:
         secret = SECRET
         raise ValueError(secret)
 
-    with mock.patch.object(parsing, "parse_conninfo", bug):
+    with mock.patch.object(pasted, "parse_conninfo", bug):
         done = program("check", f"host=h password={SECRET}")
     assert done.code == 70
     assert WORD not in done.out + done.err

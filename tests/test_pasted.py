@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from qs_certs.errors import WrongUsage
-from qs_certs.libpq.settings import from_words
+from qs_certs.libpq.pasted import from_words
 from tests.conftest import Pki
 from tests.postgres import Postgres
 from tests.program import SOURCE, Done, Program

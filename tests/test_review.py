@@ -16,6 +16,7 @@ import pytest
 from qs_certs import accounts, api, changes, cli, inspection, sources
 from qs_certs.catalogue import Root
 from qs_certs.errors import WrongUsage
+from qs_certs.results import Finding
 from qs_certs.store import Store
 
 
@@ -201,6 +202,18 @@ def test_under_sudo_check_sees_what_the_users_libpq_can_read(
         report = inspection.check()
     assert report.exit_code == code
     assert "sudo-target" in {each.code for each in report.findings}
+
+
+CHOSEN = accounts.Account("DOM\\ana b", 4_242, 4_242, "/home/ana", chosen=True)
+
+
+@pytest.mark.parametrize("system", ["linux", "win32"])
+def test_a_command_with_a_file_is_for_the_user_of_the_file(system: str) -> None:
+    steps = ("qs-certs list --target x", "qs-certs install", "unset X")
+    finding = Finding("x", "error", "x", steps)
+    named, *others = inspection._for_user(finding, CHOSEN, system).fix
+    assert named == ("" if system == "win32" else 'sudo -u "DOM\\ana b" ') + steps[0]
+    assert others == ['qs-certs install --user "DOM\\ana b"', "unset X"]
 
 
 def test_what_to_do_next_names_the_file_that_was_worked_on(home: Path) -> None:

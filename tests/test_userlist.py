@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -343,6 +344,33 @@ def test_a_junction_below_a_profile_is_refused(link: str, refused: bool) -> None
             ask()
     else:
         ask()
+
+
+def test_a_profile_that_cannot_be_looked_at_is_that_user_s_failure() -> None:
+    ana = Account("ana", -1, -1, "/u/ana")
+
+    def look(error: OSError, path: str) -> os.stat_result:
+        raise error
+
+    forbidden = partial(look, PermissionError(13, "Access is denied"))
+    with pytest.raises(TargetRefused, match="cannot be looked at") as refused:
+        accounts.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", forbidden)
+    assert refused.value.why == "Access is denied"
+    absent = partial(look, FileNotFoundError(2, "no"))
+    accounts.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", absent)
+
+
+def test_other_users_have_the_machine_s_code_page_and_a_folder_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("qs_certs.windows.code_page", lambda: 1252)
+    monkeypatch.setenv("LOCALAPPDATA", r"C:\Users\root\AppData\Local")
+    ana = Account("ana", -1, -1, r"C:\Users\ana", local=r"C:\Users\ana\AppData\Local")
+    around = accounts.surroundings_of(ana)
+    assert around.code_page == accounts.surroundings().code_page == 1252
+    assert around.env["LOCALAPPDATA"] == ana.local
+    without = accounts.surroundings_of(Account("ana", -1, -1, r"C:\Users\ana"))
+    assert "LOCALAPPDATA" not in without.env
 
 
 def test_the_attribute_of_a_junction_is_that_of_windows() -> None:

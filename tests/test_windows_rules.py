@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from qs_certs import catalogue, files, rootfile, windows
-from qs_certs.errors import TargetRefused
+from qs_certs.errors import CouldNotWrite, TargetRefused
 from qs_certs.libpq.locations import (
     Surroundings,
     as_libpq_sees,
@@ -88,6 +88,20 @@ def test_asyncpg_s_folder_on_windows() -> None:
     assert Surroundings("win32", {}, None, ROAMING).asyncpg_root_file is None
 
 
+def test_only_the_user_s_own_packages_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def listdir(path: str) -> list[str]:
+        looked.append(path)
+        return []
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    local = {"LOCALAPPDATA": r"C:\Users\ana\AppData\Local"}
+    for env in ({}, local):
+        assert list(rootfile._private_copies(Surroundings("win32", env, None, ROAMING))) == []
+    assert looked == [r"C:\Users\ana\AppData\Local\Packages"]  # not that of this folder
+
+
 # --- access lists ---------------------------------------------------------------------------------
 
 
@@ -147,6 +161,50 @@ def test_an_error_that_stays_is_not_asked_again(error: OSError) -> None:
     with pytest.raises(OSError, match=error.strerror):
         files._patiently(attempt)
     assert asked == [1]
+
+
+class Held(files.Disk):
+    """A disk on which another program lets go of a new name at the third attempt."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+
+    def _held(self) -> None:
+        if self.refused < 2:
+            self.refused += 1
+            raise refusal(32)
+
+    def rename(self, source: str, target: str) -> None:
+        self._held()
+        super().rename(source, target)
+
+    def rename_new(self, source: str, target: str) -> None:
+        self._held()
+        super().rename_new(source, target)
+
+    def unlink(self, path: str) -> None:
+        self._held()
+        super().unlink(path)
+
+
+def test_a_new_file_is_asked_for_again_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, stored = tmp_path / "root.crt", tmp_path / "blob"
+    disk = Held()
+    files.replace(str(made), b"new", expected=None, verify=lambda _: None, disk=disk)
+    assert (made.read_bytes(), disk.refused) == (b"new", 2)
+    disk = Held()
+    files.create(str(stored), b"content", 0o600, disk)
+    assert (stored.read_bytes(), disk.refused) == (b"content", 2)
+    disk = Held()
+    files.remove(str(made), expected=b"new", disk=disk)
+    assert (made.exists(), disk.refused) == (False, 2)
+
+    monkeypatch.setattr(files, "RENAME_PATIENCE", 0.0)  # a control
+    with pytest.raises(CouldNotWrite, match="nothing was changed"):
+        files.replace(str(made), b"new", expected=None, verify=lambda _: None, disk=Held())
+    with pytest.raises(PermissionError):
+        files.create(str(tmp_path / "other"), b"content", 0o600, Held())
+    assert [each.name for each in tmp_path.glob("[!.]*")] == ["blob"]
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:

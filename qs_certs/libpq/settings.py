@@ -1,37 +1,35 @@
 """Which server a connection would go to, and with which settings, as libpq decides it.
 
 Pure: the connection string, the contents of a service file or of `.pgpass`, and the environment
-come in as values.  The way through is `parse_conninfo` → `Given`, `parse_service_file`, then
-`resolve` → `Settings`.
+come in as values.  The way through is `pasted.parse_conninfo` → `Given`, `parse_service_file`, then
+`resolve` → `Settings`; here are the forms that libpq has itself.
 
 **A password goes no further than the parser that met it.**  It is read over, never stored, and no
 message quotes text whose borders are in doubt, since that may be the rest of one.  Where libpq
 would take what is likely a piece of a password for a host or a database (`user:pa@ss@host`), the
 string is refused instead; apart from that, whatever libpq accepts is accepted here, and means the
-same.  What is accepted beyond libpq are forms that libpq rejects: pasted commands, JDBC URLs,
-`host:port`, strings that a terminal has wrapped or an editor has given curly quotes.
+same.
 
 Sources: `libpq:fe-connect.c` of PostgreSQL 15 to 18 (`PQconninfoOptions`, `conninfo_parse`,
 `conninfo_uri_parse_options`, `conninfo_add_defaults`, `parseServiceFile`, `pwdfMatchesString`,
-`connectOptions2`), `psql:startup.c`, `pgjdbc:Driver.java parseURL`, `pgjdbc:SslMode.java`.
+`connectOptions2`).
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, NoReturn
-from urllib.parse import unquote_plus, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from qs_certs.errors import WrongUsage
+from qs_certs.libpq.outcomes import SSLMODES
 from qs_certs.values import Value
 
 Origin = Literal["connection string", "service", "environment", "default"]
 Form = Literal["key/value", "URI", "psql", "JDBC", "host"]
 
-SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 DEFAULT_PORT = 5432
 
 
@@ -100,18 +98,8 @@ _KEYWORDS: dict[str, _Keyword] = {
 KEYWORDS = frozenset(_KEYWORDS)
 SECRET_KEYWORDS = frozenset(name for name, row in _KEYWORDS.items() if row.secret)
 
-_SPACE = " \t\n\v\f\r"  # C's isspace() in the "C" locale
-_KEYWORD_AHEAD = re.compile(rf"(?:{'|'.join(sorted(KEYWORDS, key=len, reverse=True))})\s*=")
-# A line's end, with the mark before it by which a command goes on (POSIX, cmd, PowerShell) and the
-# prompt that a shell puts before the next line: bash, PowerShell, cmd, zsh.
-_LINE_BREAK = re.compile(
-    r"(?<![ \t])[ \t]*[\\^`]?(?:\r\n?|\n)[ \t\r\n]*(?:(?:>>?|More\?|[bd]?quote>)[ \t]*)?"
-)
-# A backslash at the end of a line has swallowed the next setting.
-_SETTING_BELOW = re.compile(rf"\n\s*{_KEYWORD_AHEAD.pattern}")
+SPACE = " \t\n\v\f\r"  # C's isspace() in the "C" locale
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*", re.ASCII)
-# The backticks of Markdown around the whole.
-_FENCE = re.compile(r"\A\s*(?:```[^\S\n]*\w*\n(.*)\n[^\S\n]*```|`([^`]*)`)\s*\Z", re.DOTALL)
 # What a value must not hold: a secret that a missing quote or separator let slip into it, the
 # credentials of a URI, an access token.
 _SECRET_INSIDE = re.compile(
@@ -121,12 +109,6 @@ _SECRET_INSIDE = re.compile(
 _NAMES = frozenset({"host", "hostaddr", "port", "user", "dbname", "service"})
 _NOT_IN_A_NAME = re.compile("=|//|password|^postgres(?:ql)?[:/]", re.IGNORECASE)
 _HOST_SHAPE = re.compile(r"[@/\\].*|[A-Za-z]:[\\/].*|[\w.:%-]*", re.DOTALL)
-# What editors, chat programs and web pages make of plain quotes and spaces.
-_CURLY = {
-    **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032"), "'"),
-    **dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u2033"), '"'),
-    **dict.fromkeys(map(ord, "\u00a0\u2007\u202f"), " "),
-}
 
 
 class Server(Value):
@@ -248,63 +230,12 @@ class Settings(Value):
 # Connection strings
 
 
-def parse_conninfo(text: str) -> Given:
-    """The settings that *text* gives, whichever of the known forms it has.
-
-    Raises WrongUsage, in libpq's words where libpq has some, without quoting what may be secret.
-    """
-    if re.search("&(?:#39|#x27|apos|quot);", text):  # out of a web page's source
-        from html import unescape
-
-        text = unescape(text)
-    text = _FENCE.sub(lambda found: found[1] or found[2] or "", text)
-    whole = text.lstrip("\ufeff\u200b" + _SPACE)  # at the end, a backslash may escape a space
-    text = whole.rstrip("\u200b" + _SPACE)
-    if "\0" in text:
-        raise WrongUsage("the connection string holds a NUL character")
-    if _PSQL.match(text):
-        return _sieved(_first_sound(_psql, (whole, whole.translate(_CURLY))))
-    if len(text) > 1 and (text[0] + text[-1]).translate(_CURLY) in ("''", '""'):
-        # libpq has no keyword that starts with a quote: this one is what was left of a command.
-        whole = text = text[1:-1].strip(_SPACE)
-    if text[:5].lower() == "jdbc:":
-        return _sieved(Given(_jdbc(_LINE_BREAK.sub("", text)), "JDBC"))
-    if _is_uri(text):
-        return _sieved(Given(_uri(_LINE_BREAK.sub("", text)), "URI"))
-    if not text or "=" in text or any(character in _SPACE for character in text):
-        unwrapped = _unwrapped(whole)
-        plain = _unwrapped(whole.translate(_CURLY))
-        return _sieved(_first_sound(_key_values, (whole, unwrapped, plain)))
-    return _sieved(Given(_host_and_port(text), "host"))
-
-
-def from_words(words: Sequence[str]) -> str:
-    """The connection string in *words*, which a shell has split.
-
-    It is one word; or a whole psql command was pasted without quotes around it, so that the shell
-    has taken its own away: `[NAME=value ...] psql CONNINFO`.  Raises WrongUsage for anything else,
-    since quotes are missing where a password may be.
-    """
-    if len(words) == 1:
-        return words[0]
-    *before, program, conninfo = words
-    if (
-        re.fullmatch(r"(?:.*[\\/])?psql(?:\.exe)?", program)
-        and all(re.fullmatch(r"[A-Za-z_]\w*=.*", word, re.DOTALL) for word in before)
-        and (_is_uri(conninfo) or re.search(r"\bhost(?:addr)?\s*=", conninfo))
-    ):
-        parted = (word.partition("=") for word in before)
-        assigned = (f"{name}={shlex.quote(value)}" for name, _, value in parted)
-        return " ".join((*assigned, "psql", shlex.quote(conninfo)))
-    raise WrongUsage("too many arguments; a connection string goes into quotes")
-
-
-def _is_uri(text: str) -> bool:
+def is_uri(text: str) -> bool:
     """`libpq:fe-connect.c uri_prefix_length`: lower case only."""
     return text.startswith(("postgresql://", "postgres://"))
 
 
-def _sieved(given: Given) -> Given:
+def sieved(given: Given) -> Given:
     """*given*, unless a value shows that another one, likely a password, ran into it."""
     for keyword, value in given.values.items():
         if _SECRET_INSIDE.search(value) or (keyword in _NAMES and _NOT_IN_A_NAME.search(value)):
@@ -328,43 +259,7 @@ def _store(values: dict[str, str], keyword: str, value: str) -> bool:
     return True
 
 
-def _first_sound(parse: Callable[[str], Given], candidates: Iterable[str]) -> Given:
-    """The first of *candidates* whose values hold no curly quotes and no other line's setting.
-
-    The text as it stands comes first, so that what libpq takes is taken as libpq takes it; the
-    complaint is about that one too.
-    """
-    fallback: Given | None = None
-    complaint: WrongUsage | None = None
-    for candidate in dict.fromkeys(candidates):
-        try:
-            given = parse(candidate)
-        except WrongUsage as error:
-            complaint = complaint or error
-            continue
-        if all(
-            value == value.translate(_CURLY) and not _SETTING_BELOW.search(value)
-            for value in given.values.values()
-        ):
-            return given
-        fallback = fallback or given
-    if fallback is None and complaint is not None:
-        raise complaint from None
-    return fallback or Given()
-
-
-def _unwrapped(text: str) -> str:
-    """*text* on one line.
-
-    A line that starts with `keyword =` is a setting of its own; any other goes on with the word
-    that was broken, be it a token of a thousand characters.
-    """
-    return _LINE_BREAK.sub(
-        lambda found: " " if _KEYWORD_AHEAD.match(text, found.end()) else "", text
-    )
-
-
-def _key_values(text: str) -> Given:
+def key_values(text: str) -> Given:
     """The key/value form.  `libpq:fe-connect.c conninfo_parse`."""
     values: dict[str, str] = {}
     at, end = 0, len(text)
@@ -373,7 +268,7 @@ def _key_values(text: str) -> Given:
         if at == end:
             return Given(values)
         start = at
-        while at < end and text[at] != "=" and text[at] not in _SPACE:
+        while at < end and text[at] != "=" and text[at] not in SPACE:
             at += 1
         keyword = text[start:at]
         at = _skip_spaces(text, at)
@@ -386,7 +281,7 @@ def _key_values(text: str) -> Given:
 
 
 def _skip_spaces(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _SPACE:
+    while at < len(text) and text[at] in SPACE:
         at += 1
     return at
 
@@ -399,7 +294,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
     while at < len(text):
         character = text[at]
         at += 1
-        if character == "'" if quoted else character in _SPACE:
+        if character == "'" if quoted else character in SPACE:
             return "".join(value), at
         if character == "\\":  # takes the next character as it is; at the end it is nothing
             value.append(text[at : at + 1])
@@ -436,7 +331,7 @@ def _nearest(keyword: str) -> str | None:
     return f'there is one named "{found[0]}"' if found else None
 
 
-def _uri(text: str) -> dict[str, str]:
+def uri(text: str) -> dict[str, str]:
     """`postgresql://[user[:password]@][host][:port][,...][/dbname][?keyword=value&...]`.
 
     `libpq:fe-connect.c conninfo_uri_parse_options`.  Unlike libpq, a second `@` or a port that is
@@ -463,7 +358,7 @@ def _uri(text: str) -> dict[str, str]:
         values["host"] = _percent_decoded(names, "host")
     if ports:
         values["port"] = _percent_decoded(ports, "port")
-        if not _are_ports(values["port"]):
+        if not are_ports(values["port"]):
             raise WrongUsage("invalid port number in the URI")
     if dbname:
         values["dbname"] = _percent_decoded(dbname, "dbname")
@@ -504,7 +399,8 @@ def _hosts_of_uri(text: str) -> tuple[str, str, int]:
         at += 1
 
 
-def _are_ports(text: str) -> bool:
+def are_ports(text: str) -> bool:
+    """Whether *text* is numbers separated by commas; each may be missing."""
     return all(not port or _INTEGER.fullmatch(port) for port in text.split(","))
 
 
@@ -546,280 +442,6 @@ def _percent_decoded(text: str, part: str) -> str:
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
 
 
-_HOST = re.compile(
-    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<name>[\w.-]+))(?::(?P<port>[0-9]{1,5}))?"
-)
-
-
-def _is_ipv6(text: str) -> bool:
-    from ipaddress import IPv6Address
-
-    try:
-        IPv6Address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _host_and_port(text: str) -> dict[str, str]:
-    """`host`, `host:port`, `[::1]:5432`, `::1`, a socket's folder; several with commas."""
-    if text.startswith("/") or _is_ipv6(text):
-        return {"host": text}
-    found = [_HOST.fullmatch(part) for part in text.split(",")]
-    hosts = [match["bracketed"] or match["name"] for match in found if match]
-    ports = [match["port"] or "" for match in found if match]
-    if len(hosts) != len(found):
-        raise WrongUsage(
-            "this is no connection string, no URI and no host:port",
-            why='libpq expects "host=... port=... dbname=..." or "postgresql://host:port/dbname"',
-        )
-    return {"host": ",".join(hosts)} | ({"port": ",".join(ports)} if any(ports) else {})
-
-
-# pgjdbc's names for what libpq has, in lower case.
-_JDBC_NAMES = {
-    "user": "user",
-    "pghost": "host",
-    "pgport": "port",
-    "pgdbname": "dbname",
-    "service": "service",
-    "sslmode": "sslmode",
-    "sslrootcert": "sslrootcert",
-    "sslcert": "sslcert",
-    "sslkey": "sslkey",
-    "sslnegotiation": "sslnegotiation",
-    "gssencmode": "gssencmode",
-    "applicationname": "application_name",
-}
-
-
-def _jdbc(text: str) -> dict[str, str]:
-    """`jdbc:postgresql://host:port,host2/db?user=...&ssl=true`.
-
-    `pgjdbc:Driver.java parseURL`: a plus sign is a space, unknown properties are ignored.
-    pgjdbc reads no `PG...` variables, so its defaults are given here as if they were written.
-    """
-    location, _, query = text.partition("?")
-    scheme, _, location = location.partition(":")[2].partition(":")
-    if scheme.lower() != "postgresql":
-        raise WrongUsage("not a JDBC URL for PostgreSQL (jdbc:postgresql://host:port/dbname)")
-    if "@" in location:
-        raise WrongUsage(
-            'unexpected "@" in the JDBC URL',
-            why="pgjdbc takes user and password as ?user=...&password=..., with %40 for @",
-        )
-    values: dict[str, str] = {}
-    ssl: str | None = None
-    for parameter in query.split("&"):
-        name, _, value = parameter.partition("=")
-        name = name.lower()
-        if name == "ssl":
-            ssl = value
-        elif name in _JDBC_NAMES:
-            values[_JDBC_NAMES[name]] = unquote_plus(value, errors="surrogateescape")
-    if location.startswith("//"):
-        hosts, _, dbname = location[2:].partition("/")
-        where = _host_and_port(hosts) if hosts else {}
-    else:
-        where, dbname = {}, location.lstrip("/")
-    if dbname:
-        values["dbname"] = unquote_plus(dbname, errors="surrogateescape")
-    values = {"host": "localhost", "port": str(DEFAULT_PORT)} | values | where
-    if not re.fullmatch("[0-9,]*", values["port"]):
-        raise WrongUsage("invalid port number in the JDBC URL")
-    # `pgjdbc:SslMode.java of`: case does not matter, and ssl alone means verify-full.
-    alone = "verify-full" if ssl is not None and ssl.lower() in ("true", "") else "prefer"
-    values["sslmode"] = values.get("sslmode", alone).lower()
-    return values
-
-
-# Pasted psql commands
-
-_SHELL_WORD = r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'";&\\])*"""
-_PSQL = re.compile(
-    rf"""
-    (?P<prompt> PS\s[^>\n]*>\s* | [A-Za-z]:\\[^>\n]*>\s* | [^\n'"=]*?[$\#%>]\s+ )?
-    (?P<assignments> (?:
-        (?: (?:export\s+|set\s+)? [A-Za-z_]\w*= | \$env:\w+\s*=\s* ) {_SHELL_WORD} (?:\s*(?:;|&&?))? \s+
-    )* )
-    (?P<program> (?:&\s*)? (?: "[^"\n]*[\\/]psql(?:\.exe)?" | (?:[^\s'"=:]*[\\/]|[A-Za-z]:[^\s'"=]*[\\/])?
-        psql(?:\.exe)? ) )
-    (?= \s | $ ) (?P<arguments> .* )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_ASSIGNMENT = re.compile(
-    rf"(?:export\s+|set\s+|\$env:)?(?P<name>\w+)\s*=\s*(?P<value>{_SHELL_WORD})(?:\s*(?:;|&&?))?\s+",
-    re.DOTALL,
-)
-
-# `psql:startup.c parse_psql_options`: options whose argument matters here, others with one, flags.
-_TAKEN = {"h": "host", "p": "port", "U": "user", "d": "dbname"}
-_LONG_TAKEN = {"host": "host", "port": "port", "username": "user", "dbname": "dbname"}
-_WITH_ARGUMENT = frozenset("cfvFLoPRT")
-_LONG_WITH_ARGUMENT = re.compile(
-    "command|file|set|variable|(?:field|record)-separator|log-file|output|pset|table-attr"
-)
-_LONG_FLAG = re.compile(
-    "echo-(?:all|errors|queries|hidden)|no-(?:align|readline|psqlrc|password)|list|quiet|expanded|"
-    "single-(?:step|line|transaction)|tuples-only|(?:field|record)-separator-zero|csv|html|"
-    "password|version|help"
-)
-_FLAGS = frozenset("aAbeEHlnqsStVwWxXz01?")
-
-
-def _psql(text: str) -> Given:
-    command = _PSQL.match(text)
-    if command is None:
-        raise WrongUsage("not a psql command")
-    windows = bool(re.match(r"PS\s|[A-Za-z]:\\", command["prompt"] or "")) or (
-        "$env:" in command["assignments"] or ".exe" in command["program"]
-    )
-    variables: dict[str, str] = {}
-    for found in _ASSIGNMENT.finditer(command["assignments"]):
-        if found["name"] in _VARIABLES:
-            variables[found["name"]] = "".join(_shell_words(found["value"], windows))
-    words = _shell_words(command["arguments"], windows)
-    options, operands = _psql_options(words)
-    if "dbname" not in options and operands:
-        options["dbname"] = operands.pop(0)
-    values: dict[str, str] = {}
-    dbname = options.pop("dbname", "")
-    rest = operands[0] if operands else ""
-    if _is_conninfo(dbname):
-        if rest and (_holds_secret(dbname) or any("=" in word for word in operands)):
-            # psql would take the next word for the user; it is as likely the rest of a password.
-            raise WrongUsage(
-                "unexpected words after the connection string in the psql command",
-                why="the whole connection string needs one pair of quotes around it",
-            )
-        inner = parse_conninfo(dbname)
-        values |= inner.values
-    elif dbname:
-        values["dbname"] = dbname
-    if rest:
-        options.setdefault("user", rest)
-    if not _are_ports(options.get("port", "")):
-        # mysql's habit: -pPASSWORD
-        raise WrongUsage("invalid port number in the psql command")
-    # `libpq:fe-connect.c conninfo_array_parse`: an empty argument is none, and what the connection
-    # string in dbname says goes over the other options.
-    values = {keyword: value for keyword, value in options.items() if value} | values
-    return Given(values, "psql", variables)
-
-
-def _is_conninfo(text: str) -> bool:
-    """`libpq:fe-connect.c recognized_connection_string`, and JDBC."""
-    return _is_uri(text) or "=" in text
-
-
-def _holds_secret(text: str) -> bool:
-    return any(keyword in text for keyword in SECRET_KEYWORDS) or (
-        _is_uri(text) and "@" in text and ":" in text.partition("://")[2].partition("@")[0]
-    )
-
-
-def _psql_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """getopt_long over psql's options: what was given of host, port, user, dbname; the operands."""
-    options: dict[str, str] = {}
-    operands: list[str] = []
-    waiting = iter(words)
-    asks_for_password = False
-    for word in waiting:
-        dashed = _dashed(word)
-        if dashed == "--":
-            operands += waiting
-        elif dashed.startswith("--"):
-            name, given, argument = dashed[2:].partition("=")
-            if name in _LONG_TAKEN or _LONG_WITH_ARGUMENT.fullmatch(name):
-                argument = argument if given else next(waiting, "")
-                if name in _LONG_TAKEN:
-                    options[_LONG_TAKEN[name]] = argument
-            elif not _LONG_FLAG.fullmatch(name):
-                raise WrongUsage("the psql command has an option that psql does not have")
-        elif dashed.startswith("-") and len(dashed) > 1:
-            _short_options(dashed[1:], waiting, options)
-        elif asks_for_password and not _is_conninfo(word):
-            pass  # psql takes it for a database, but who writes -W SECRET means a password
-        else:
-            operands.append(word)
-        if re.match("-W|--password", dashed):
-            asks_for_password = True
-    return options, operands
-
-
-def _short_options(letters: str, waiting: Iterator[str], options: dict[str, str]) -> None:
-    for number, letter in enumerate(letters):
-        if letter in _TAKEN or letter in _WITH_ARGUMENT:
-            argument = letters[number + 1 :] or next(waiting, "")
-            if letter in _TAKEN:
-                options[_TAKEN[letter]] = argument
-            return
-        if letter not in _FLAGS:
-            raise WrongUsage("the psql command has an option that psql does not have")
-
-
-def _dashed(word: str) -> str:
-    """Editors make one long dash of two short ones, and of one before a letter."""
-    if word[:1] in ("\u2013", "\u2014"):
-        return ("-" if len(word) == 2 else "--") + word[1:]
-    return word
-
-
-# One piece of a word; a single-quoted text is literal.  cmd has no single quotes, but people paste
-# them, and PowerShell has them.
-_POSIX_PIECE = re.compile(
-    r"""(?P<space>\s+)|'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<escaped>\\.)"""
-    r"""|(?P<plain>[^\s'"\\]+)""",
-    re.DOTALL,
-)
-_WINDOWS_PIECE = re.compile(
-    r"""(?P<space>\s+)|'(?P<single>(?:[^']|'')*)'|"(?P<double>(?:[^"\\`]|""|\\"|\\|`.)*)\""""
-    r"""|(?P<escaped>[`^]\n|`.|\\")|(?P<plain>(?:[^\s'"\\`^]|\^(?!\n)|\\(?!"))+)""",
-    re.DOTALL,
-)
-
-
-def _shell_words(text: str, windows: bool) -> list[str]:
-    """The words of a command line, up to a pipe, a redirection or the next command.
-
-    POSIX shells (`XCU 2.2`): a backslash escapes any character, inside double quotes only a quote,
-    a backslash, a dollar or a backtick.  Windows: a doubled quote is one quote, a backslash
-    escapes only a double quote, PowerShell's backtick any character.
-    """
-    words: list[str] = []
-    word: str | None = None
-    at = 0
-    text = text.replace("\r\n", "\n")
-    while at < len(text):
-        found = (_WINDOWS_PIECE if windows else _POSIX_PIECE).match(text, at)
-        if found is None:
-            raise WrongUsage("unterminated quoted string in the psql command")
-        at = found.end()
-        piece = found[str(found.lastgroup)]
-        if found.lastgroup == "escaped" and piece[1:] == "\n":
-            continue  # the command goes on in the next line
-        if found.lastgroup == "space":
-            if word is not None:
-                words.append(word)
-            word = None
-            continue
-        if word is None and found.lastgroup == "plain" and re.match("[0-9]?[|;&<>]", piece):
-            break
-        if found.lastgroup == "escaped":
-            piece = piece[1:]
-        elif found.lastgroup == "double" and windows:
-            piece = re.sub(r"""[\\"](")|`(.)""", lambda m: m[1] or m[2], piece, flags=re.DOTALL)
-        elif found.lastgroup == "double":
-            piece = re.sub(r"""\\(?:\n|(["\\$`]))""", r"\1", piece)
-        elif found.lastgroup == "single" and windows:
-            piece = piece.replace("''", "'")
-        word = (word or "") + piece
-    if word is not None:
-        words.append(word)
-    return words
-
-
 # Service files and .pgpass
 
 
@@ -838,7 +460,7 @@ def parse_service_file(
         # fgets into 1,024 bytes: the longest line has 1,022, its end among them.
         if len(raw.encode("utf-8", "surrogateescape")) >= 1023:
             raise WrongUsage(f'line {number} too long in service file "{path}"')
-        line = raw.strip(_SPACE)
+        line = raw.strip(SPACE)
         if not line or line.startswith("#"):
             continue
         if line.startswith("["):
@@ -866,13 +488,13 @@ def parse_service_file(
                 _store(values, keyword, value)
     if not found:
         return None
-    _sieved(Given(values))
+    sieved(Given(values))
     return values
 
 
 def service_names(text: str) -> tuple[str, ...]:
     """The sections of a service file that libpq could find, each once, in order."""
-    lines = (line.strip(_SPACE) for line in text.split("\n"))
+    lines = (line.strip(SPACE) for line in text.split("\n"))
     names = (line[1 : line.index("]")] for line in lines if line[:1] == "[" and "]" in line)
     return tuple(dict.fromkeys(names))
 
@@ -906,7 +528,7 @@ _PGPASS_LINE = re.compile(
 
 # Environment, precedence, the result
 
-_VARIABLES = frozenset(row.variable for row in _KEYWORDS.values() if row.variable) | {
+VARIABLES = frozenset(row.variable for row in _KEYWORDS.values() if row.variable) | {
     "PGREQUIRESSL",
     "PGSERVICEFILE",
     "PGSYSCONFDIR",
@@ -1059,24 +681,14 @@ def corrected(given: Given, sslmode: str = "verify-full") -> str:
     """
     values = {**from_environment(given.variables), **given.values, "sslmode": sslmode}
     return " ".join(
-        f"{keyword}={_quoted(value)}"
+        f"{keyword}={quoted_value(value)}"
         for keyword, value in values.items()
         if keyword not in SECRET_KEYWORDS
     )
 
 
-def corrected_psql(given: Given, sslmode: str = "verify-full") -> str:
-    """The same as a psql command, for POSIX shells and PowerShell."""
-    conninfo = corrected(given, sslmode)
-    if "'" not in conninfo:
-        return f"psql '{conninfo}'"
-    if not re.search(r'["$`\\!]', conninfo):
-        return f'psql "{conninfo}"'
-    return f"psql {shlex.quote(conninfo)}"
-
-
-def _quoted(value: str) -> str:
-    """`libpq.sgml`, "Keyword/Value Connection Strings"."""
+def quoted_value(value: str) -> str:
+    """*value* as a connection string wants it.  `libpq.sgml`, "Keyword/Value Connection Strings"."""
     if value and not re.search(r"['\\ \t\n\v\f\r]", value):
         return value
     return "'" + re.sub(r"(['\\])", r"\\\1", value) + "'"

@@ -15,12 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qs_certs.errors import WrongUsage
+from qs_certs.libpq.pasted import corrected_psql, parse_conninfo
 from qs_certs.libpq.settings import (
     Given,
     corrected,
-    corrected_psql,
     from_environment,
-    parse_conninfo,
     parse_service_file,
     pgpass_hosts,
     resolve,

@@ -1,4 +1,4 @@
-"""What `qs_certs.libpq.settings` knows beyond the libpq of the test machine.
+"""What `qs_certs.libpq.settings` and `pasted` know beyond the libpq of the test machine.
 
 Pasted commands, JDBC URLs, wrapped strings; libpq 16 and 17; the values themselves.  What can be
 compared with the real libpq is in `test_settings_oracle`.
@@ -12,14 +12,13 @@ import time
 import pytest
 
 from qs_certs.errors import WrongUsage
+from qs_certs.libpq.pasted import corrected_psql, parse_conninfo
 from qs_certs.libpq.settings import (
     Given,
     Server,
     Settings,
     corrected,
-    corrected_psql,
     from_environment,
-    parse_conninfo,
     parse_service_file,
     pgpass_hosts,
     resolve,

@@ -1,4 +1,4 @@
-"""`qs_certs.libpq.settings` beside the real libpq and the real psql.
+"""`qs_certs.libpq.settings` and `pasted` beside the real libpq and the real psql.
 
 `PQconninfoParse` says what a connection string gives, `PQconnectStart` with `PQconninfo` what a
 connection would use.  Every server named here is a closed port or a missing socket on this machine.
@@ -22,13 +22,12 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from qs_certs.errors import WrongUsage
+from qs_certs.libpq.pasted import corrected_psql, parse_conninfo
 from qs_certs.libpq.settings import (
     KEYWORDS,
     SECRET_KEYWORDS,
     Given,
     corrected,
-    corrected_psql,
-    parse_conninfo,
     parse_service_file,
     pgpass_hosts,
     resolve,

@@ -17,7 +17,7 @@ import pytest
 import qs_certs
 from qs_certs import catalogue, files, windows
 from qs_certs.bundle import parse
-from qs_certs.errors import LockTimeout
+from qs_certs.errors import LockTimeout, TargetChanged
 from tests.pki import Authority
 from tests.program import Program, assert_one_clear_error
 
@@ -89,6 +89,37 @@ def test_a_file_that_stays_open_is_not_removed_either(program: Program) -> None:
     assert program.root_file.read_bytes() == EMBEDDED.read_bytes()
     program.ok("rollback")
     assert not program.root_file.exists()
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["made", "removed"])
+def test_what_another_program_saves_at_the_last_moment_is_not_lost(
+    tmp_path: Path, there: bool
+) -> None:
+    path = tmp_path / "root.crt"
+
+    class Editor(files.Disk):
+        saved = False
+
+        def rename_new(self, source: str, target: str) -> None:
+            if not self.saved:
+                path.write_bytes(OTHERS)
+                self.saved = True
+            super().rename_new(source, target)
+
+    def change(disk: files.Disk) -> None:
+        if there:
+            path.write_bytes(b"old")
+            files.remove(str(path), expected=b"old", disk=disk)
+        else:
+            files.replace(str(path), b"new", expected=None, verify=lambda _: None, disk=disk)
+
+    with pytest.raises(TargetChanged):
+        change(Editor())
+    assert path.read_bytes() == OTHERS
+    assert [each.name for each in tmp_path.iterdir()] == ["root.crt"]
+    path.unlink()
+    change(files.DISK)  # a control: it was the other program
+    assert path.exists() is not there
 
 
 def test_only_errors_that_may_pass_are_asked_again() -> None:
