@@ -42,15 +42,17 @@ EXPLAINED = CHECKOUT / "docs" / "mutation.md"
 
 CORNERS = "test_corners.py"
 SWEEP = "faults/test_sweep.py::test_after_any_fault_at_any_call_every_promise_holds"
+SETTINGS = (
+    "libpq/test_settings.py",
+    "libpq/test_settings_oracle.py",
+    "libpq/test_passwords.py",
+)
 ROOMS: dict[str, tuple[str, ...]] = {
     "bundle": ("test_bundle.py", CORNERS, "test_bundle_corners.py"),
     "libpq.hostname": ("libpq/test_hostname.py", CORNERS),
     "libpq.outcomes": ("libpq/test_outcomes.py", CORNERS),
-    "libpq.settings": (
-        "libpq/test_settings.py",
-        "libpq/test_settings_oracle.py",
-        "libpq/test_passwords.py",
-    ),
+    "libpq.settings": SETTINGS,
+    "libpq.pasted": SETTINGS,
     "rootfile": ("test_rootfile.py",),
     "diagnosis": ("test_diagnosis.py",),
     "catalogue": ("test_catalogue.py",),
@@ -70,6 +72,7 @@ FAULTS = ("faults/test_sweep.py", "faults/test_crash_states.py", "laws/test_stat
 WITNESSES: dict[str, tuple[str, ...]] = {
     "bundle": ("test_file_shapes.py", "test_bundle_laws.py"),
     "libpq.settings": ("test_check_cli.py",),
+    "libpq.pasted": ("test_check_cli.py", "test_pasted.py"),
     "rootfile": ("test_check_cli.py", "test_diagnosis.py"),
     "diagnosis": ("test_check_cli.py",),
     "files": FAULTS,

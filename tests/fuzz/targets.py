@@ -16,7 +16,7 @@ from unittest import mock
 from qs_certs import bundle, catalogue, sources
 from qs_certs.errors import StoreTampered, WrongFingerprint, WrongUsage
 from qs_certs.journal import Journal
-from qs_certs.libpq import handshake, hostname, outcomes, settings
+from qs_certs.libpq import handshake, hostname, outcomes, pasted, settings
 from tests.libpq import test_passwords as passwords
 
 HANG = 1.0
@@ -65,7 +65,7 @@ _WRITERS = [*passwords.WELL_FORMED.values(), *passwords.BROKEN.values()]
 
 
 def connection_string(data: bytes) -> None:
-    """`libpq.settings`: refuses with WrongUsage or reads, and no password is in either."""
+    """`libpq.pasted`: refuses with WrongUsage or reads, and no password is in either."""
     text = data[1:].decode("utf-8", "replace")  # what a terminal hands over can be encoded
     _settings_are_sound(text)
     password = f"{passwords.WORD}{text[:4]}{passwords.WORD}"
@@ -79,12 +79,12 @@ def connection_string(data: bytes) -> None:
 def _settings_are_sound(text: str) -> str:
     """Everything that was said about *text*."""
     try:
-        given = settings.parse_conninfo(text)
-        said = repr(given) + settings.corrected(given) + settings.corrected_psql(given)
+        given = pasted.parse_conninfo(text)
+        said = repr(given) + settings.corrected(given) + pasted.corrected_psql(given)
         resolved = settings.resolve(given, None, {})
     except WrongUsage as error:
         return passwords.everything_about(error)
-    again = settings.parse_conninfo(settings.corrected(given))
+    again = pasted.parse_conninfo(settings.corrected(given))
     assert settings.resolve(again, None, {}).servers == resolved.servers
     return said + repr(resolved)
 
