@@ -6,11 +6,15 @@ came from outside (certificate names, paths, a server's words) passes `visible` 
 
 from __future__ import annotations
 
+import binascii
+import hashlib
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from qs_certs import catalogue
 from qs_certs.errors import Interrupted, QsCertsError
 from qs_certs.results import (
     AccountReport,
@@ -293,9 +297,9 @@ def as_text(result: Result, style: Style) -> str:
         case HistoryReport():
             lines = [*_history_lines(result, style), *_good_news(result.findings, style)]
         case ListReport():
-            lines = [*_list_lines(result), *_good_news(result.findings, style)]
+            lines = [*_list_lines(result, style), *_good_news(result.findings, style)]
         case RootsReport():
-            lines = _roots_lines(result)
+            lines = _roots_lines(result, style)
         case ClientsReport():
             lines = _clients_lines(result)
         case Explained():
@@ -526,8 +530,31 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     return lines
 
 
+_WHOLE_BLOCK = re.compile(
+    r"^(?P<sign>[-+ ])-----BEGIN CERTIFICATE-----\n"
+    r"(?P<body>(?:(?P=sign)[A-Za-z0-9+/=]+\n)+)"
+    r"(?P=sign)-----END CERTIFICATE-----$",
+    re.MULTILINE,
+)
+
+
 def _diff_lines(diff: str, style: Style) -> list[str]:
+    """A unified diff, to be kept or applied; on a terminal a whole certificate is one line of it,
+    since nobody reads base64."""
+    if style.width is not None:
+        diff = _WHOLE_BLOCK.sub(_certificate_of_a_diff, diff)
     return [style.changed(visible(line)) for line in diff.splitlines()]
+
+
+def _certificate_of_a_diff(block: re.Match[str]) -> str:
+    sign = block["sign"]
+    try:
+        der = binascii.a2b_base64(block["body"].replace(f"\n{sign}", "\n")[1:])
+    except binascii.Error:
+        return block[0]
+    sha256 = hashlib.sha256(der).hexdigest()
+    name = catalogue.name_of(sha256)
+    return f"{sign}certificate {name or ''}{' ' if name else ''}(sha256 {colons(sha256)[:23]}...)"
 
 
 def _impact_lines(impact: Iterable[Impact], style: Style) -> list[str]:
@@ -601,7 +628,7 @@ def _content(sha256: str | None) -> str:
     return "no file" if sha256 is None else f"sha256 {sha256[:16]}"
 
 
-def _list_lines(report: ListReport) -> list[str]:
+def _list_lines(report: ListReport, style: Style) -> list[str]:
     if not report.exists:
         return [f"{visible(report.target)} does not exist"]
     lines = [f"{visible(report.target)}: {_certificates(len(report.certificates))}"]
@@ -609,23 +636,32 @@ def _list_lines(report: ListReport) -> list[str]:
         known = f"  [{each.root}]" if each.root else ""
         lines.append(f"{each.position:>4}  line {each.line:<5} {visible(each.subject)}{known}")
         lines.append(f"      valid {_day(each.not_before)} to {_day(each.not_after)}")
-        lines.append(f"      sha256 {colons(each.sha256)}")
+        lines += _fingerprint("      sha256 ", each.sha256, style)
     return lines
+
+
+def _fingerprint(label: str, sha256: str, style: Style) -> list[str]:
+    """The fingerprint behind its label; in two halves on a terminal that is too narrow for it."""
+    whole = colons(sha256)
+    if style.width is None or len(label) + len(whole) <= style.width:
+        return [label + whole]
+    half = len(whole) // 2 + 1
+    return [label + whole[:half], " " * len(label) + whole[half:]]
 
 
 def _certificates(count: int) -> str:
     return "1 certificate" if count == 1 else f"{count} certificates"
 
 
-def _roots_lines(report: RootsReport) -> list[str]:
+def _roots_lines(report: RootsReport, style: Style) -> list[str]:
     if report.pem is not None:
         return [report.pem.rstrip("\n")]
     lines: list[str] = []
     for root in report.roots:
         lines += [
-            root.name,
+            style.strong(root.name),
             f"  subject   {visible(root.subject)}",
-            f"  sha256    {colons(root.sha256)}",
+            *_fingerprint("  sha256    ", root.sha256, style),
             f"  sha1      {colons(root.sha1)}",
             f"  serial    {root.serial}",
             f"  valid     {_day(root.not_before)} to {_day(root.not_after)}"
@@ -634,7 +670,11 @@ def _roots_lines(report: RootsReport) -> list[str]:
                 if root.distrust_after
                 else ""
             ),
-            *((f"  needed by {'; '.join(root.needed_by)}",) if root.needed_by else ()),
+            *(
+                folded(f"  needed by {'; '.join(root.needed_by)}", style.width, " " * 12)
+                if root.needed_by
+                else ()
+            ),
             f"  url       {root.url}",
         ]
     return lines
@@ -744,15 +784,16 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
         lines += ["", *_server_lines(server, style)]
     lines.append("")
     findings = sorted(report.findings, key=lambda each: _ORDER.index(each.severity))
+    steps = list(dict.fromkeys(step for each in findings for step in each.fix))
     for finding in findings:
         lines += _finding_lines(finding, style)
-    fixes = list(dict.fromkeys(fix for each in findings for fix in each.fix))
-    if fixes:
-        lines += [
-            "",
-            f"next {style.strong(visible(fixes[0]))}",
-            *(f"or   {visible(fix)}" for fix in fixes[1:]),
-        ]
+        if len(steps) > 1:  # else the last line is all that there is to do
+            lines += [
+                f"    {'' if number else 'fix':<4} {visible(step)}"
+                for number, step in enumerate(finding.fix)
+            ]
+    if steps:
+        lines += ["", f"next {style.strong(visible(steps[0]))}"]
     return lines
 
 
