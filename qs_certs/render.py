@@ -422,7 +422,7 @@ def _fleet_lines(report: ChangeReport, style: Style) -> list[str]:
             whole = replace(style, width=None)
             first, *rest = _target_lines(report.command, target, whole)
             failed += [f"{first}: {_what_and_why(target.error)}", *rest]
-            failed += [f"    next  {visible(fix)}" for fix in target.error.fix]
+            failed += [f"    fix   {visible(fix)}" for fix in target.error.fix]
         else:
             alone = replace(target, source=None, undo=None)
             lines += _target_lines(report.command, alone, style)
@@ -475,7 +475,7 @@ def _account_lines(account: AccountReport, style: Style) -> list[str]:
         error = report.error
         return [
             f"{style.mark('error')} {name}: {_what_and_why(error)}",
-            *(f"    next  {visible(fix)}" for fix in error.fix),
+            *(f"    fix   {visible(fix)}" for fix in error.fix),
         ]
     bad = [each for each in report.findings if each.severity != "ok"]
     bad.sort(key=lambda each: _ORDER.index(each.severity))
@@ -486,7 +486,7 @@ def _account_lines(account: AccountReport, style: Style) -> list[str]:
     for each in bad:
         text = f"{visible(each.message)}  [{each.code}]"
         lines.append(f"{style.mark(each.severity)} {name}: {text}")
-        lines += [f"    next  {visible(fix)}" for fix in each.fix[:1]]
+        lines += [f"    fix   {visible(fix)}" for fix in each.fix[:1]]
     return lines
 
 
@@ -619,7 +619,7 @@ def _upkeep_lines(report: HistoryReport) -> list[str]:
     left = f"{len(report.changes)} in the history"
     return [
         f"{path}: {count} {noun}{numbers} {would}dropped, {left}",
-        f"{report.freed} bytes of contents {would}deleted, which nothing names any more",
+        f"{report.freed} bytes of unused contents {would}deleted",
     ]
 
 
@@ -634,7 +634,8 @@ def _list_lines(report: ListReport, style: Style) -> list[str]:
     lines = [f"{visible(report.target)}: {_certificates(len(report.certificates))}"]
     for each in report.certificates:
         known = f"  [{each.root}]" if each.root else ""
-        lines.append(f"{each.position:>4}  line {each.line:<5} {visible(each.subject)}{known}")
+        line = f"{each.position:>4}  line {each.line:<5} {visible(each.subject)}{known}"
+        lines += folded(line, style.width, " " * 17)
         lines.append(f"      valid {_day(each.not_before)} to {_day(each.not_after)}")
         lines += _fingerprint("      sha256 ", each.sha256, style)
     return lines
@@ -693,7 +694,7 @@ def _explained_lines(explained: Explained, style: Style) -> list[str]:
     if explained.fix:
         lines += [
             "",
-            *(f"{'run' if i == 0 else '':<5}{fix}" for i, fix in enumerate(explained.fix)),
+            *(f"{'' if i else 'fix':<5}{fix}" for i, fix in enumerate(explained.fix)),
         ]
     return lines
 
@@ -789,7 +790,7 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
         lines += _finding_lines(finding, style)
         if len(steps) > 1:  # else the last line is all that there is to do
             lines += [
-                f"    {'' if number else 'fix':<4} {visible(step)}"
+                f"    {'' if number else 'fix':<5} {visible(step)}"
                 for number, step in enumerate(finding.fix)
             ]
     if steps:

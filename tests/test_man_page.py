@@ -77,7 +77,13 @@ def test_every_variable_that_the_program_reads_is_told() -> None:
     asked = {name for text in texts for name in re.findall(r'env\w*(?:\.get\(|\[)"(\w+)"', text)}
     told = {word for names, _ in reference.ENVIRONMENT for word in re.findall(r"[A-Z_]{4,}", names)}
     assert {"QS_CERTS_URL", "NO_COLOR", "SUDO_UID"} <= asked, "a control"
-    private = {"SUDO_UID", "APPDATA", "USERPROFILE"}  # set by others for programs, not by people
+    private = {
+        "SUDO_UID",
+        "APPDATA",
+        "LOCALAPPDATA",
+        "PROGRAMDATA",
+        "USERPROFILE",
+    }  # set by others for programs, not by people
     assert {name for name in asked if not name.startswith("PG")} - private <= told
 
 

@@ -201,10 +201,10 @@ def test_each_finding_has_its_own_steps_and_the_one_next_step_comes_last() -> No
     report = CheckReport(REPORT.root_file, REPORT.roots, (), findings)
     assert as_text(report, PLAIN).splitlines()[-8:] == [
         "x m  [a]",
-        "    fix  qs-certs install",
-        "         another way",
+        "    fix   qs-certs install",
+        "          another way",
         "! n  [b]",
-        "    fix  look at it",
+        "    fix   look at it",
         "ok o  [c]",
         "",
         "next qs-certs install",
