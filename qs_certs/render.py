@@ -111,10 +111,6 @@ def time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else time(moment)
-
-
 def _day(moment: datetime | None) -> str:
     return "?" if moment is None else moment.strftime("%Y-%m-%d")
 
