@@ -70,9 +70,7 @@ TargetOption = Annotated[
 ]
 Users = Annotated[
     list[str] | None,
-    typer.Option(
-        "--user", metavar="NAME", help="For root: the file of NAME. Can be given several times."
-    ),
+    typer.Option("--user", metavar="NAME", help="For root: the file of NAME; may be repeated."),
 ]
 AllUsers = Annotated[
     bool,
@@ -313,7 +311,7 @@ def check(
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
-    """Judge the root file and, given a server, what each sslmode would do."""
+    """Judge the root file and, given a server, all six sslmodes."""
     from qs_certs import inspection
 
     def judge() -> object:
@@ -542,7 +540,7 @@ def clients(
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
-    """Say per client whether the root file matters here, and what does instead."""
+    """Say which clients read the root file, and what else to set."""
     from qs_certs import inspection
 
     _schema("clients", json_schema)
@@ -555,14 +553,14 @@ def explain(
         list[str] | None,
         typer.Argument(
             metavar="CODE-OR-MESSAGE",
-            help="As pasted; - or nothing reads standard input.",
+            help="As pasted from psql, JDBC, Npgsql, Node...; - or nothing reads standard input.",
             autocompletion=_offer("codes"),
         ),
     ] = None,
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
-    """Explain a finding code, or an error message of psql, JDBC, Npgsql, Node..."""
+    """Explain a finding code, or an error message of a client."""
     from qs_certs import inspection
 
     _schema("explain", json_schema)
