@@ -243,7 +243,7 @@ def test_every_argument_and_option_that_we_know_words_for_offers_them() -> None:
         for parameter in command.params
         if not parameter._custom_shell_complete and not getattr(parameter, "is_flag", False)
     }
-    files = {"--target", "--ca-bundle", "--from"}
+    files = {"--target", "--also", "--ca-bundle", "--from"}
     theirs = {"conninfo", "--host", "--port", "--sha256", "--url", "--user"}
     numbers = {"--timeout", "--warn-days", "--limit", "--keep", "--older-than"}
     chosen = {"--format"}  # typer knows its values
