@@ -289,7 +289,7 @@ def test_an_odd_home_is_refused_and_the_others_go_on(
     before = {name: facts for name, facts in snapshot(parent).items() if ben.name in name}
     done = machine("install", "--offline", *users(ana, ben, cam))
     assert done.code == 6, done
-    *_, failure = [line for line in done.out.splitlines() if not line.startswith("    next")]
+    *_, failure = [line for line in done.out.splitlines() if not line.startswith("    fix ")]
     assert f"(user {ben.name}): not changed" in failure
     assert why in failure
     assert "\n2 changed, 1 failed\n" in done.out
@@ -626,7 +626,7 @@ def test_nobody_to_work_for_is_no_error(machine: Machine) -> None:
         assert done.code == 0, done
         valid(done.document, command)
         assert "no-accounts" in {each["code"] for each in done.document["findings"]}
-    assert_one_clear_error(nobody("list", "--all-users"), 2, "nobody")
+    assert_one_clear_error(nobody("list", "--all-users"), 2, "no users")
 
 
 @pytest.mark.parametrize("kept_home", [True, False], ids=["HOME kept", "HOME reset"])
