@@ -570,7 +570,7 @@ def _host_and_port(text: str) -> dict[str, str]:
     ports = [match["port"] or "" for match in found if match]
     if len(hosts) != len(found):
         raise WrongUsage(
-            "this is not a connection string, a URI or host:port",
+            "this is no connection string, no URI and no host:port",
             why='libpq expects "host=... port=... dbname=..." or "postgresql://host:port/dbname"',
         )
     return {"host": ",".join(hosts)} | ({"port": ",".join(ports)} if any(ports) else {})
