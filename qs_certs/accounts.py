@@ -123,7 +123,7 @@ def refuse_borrowed_rights() -> None:
     raise WrongUsage(
         "qs-certs does not work with rights that its caller lacks",
         why=f"the real user id is {os.getuid()}, the effective one {os.geteuid()}",
-        fix=("take the set-user-ID bit off", "for others: qs-certs install --user NAME, as root"),
+        fix=("remove the set-user-ID bit", "for others: qs-certs install --user NAME, as root"),
     )
 
 
@@ -424,7 +424,7 @@ def refuse_odd_home(account: Account) -> None:
             fix=(f"ls -ld {quoted(home)}",),
         ) from error
     if not stat.S_ISDIR(status.st_mode):
-        raise TargetRefused(f"the home {home} of user {account.name} is no folder")
+        raise TargetRefused(f"the home {home} of user {account.name} is not a folder")
     _refuse_others(home, status, account)
     folder = surroundings_of(account).folder or home
     try:

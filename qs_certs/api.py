@@ -331,7 +331,7 @@ def _wanted(
         pin = catalogue.fingerprint(sha256)
         if pin is None:
             raise WrongUsage(
-                "--sha256 is no SHA-256 fingerprint",
+                "--sha256 is not a SHA-256 fingerprint",
                 why="it has 64 hexadecimal digits, with or without colons",
                 fix=("openssl x509 -noout -fingerprint -sha256 -in FILE",),
             )
@@ -392,7 +392,7 @@ def _about_sudo(target: Target) -> tuple[Finding, ...]:
     if target.account is None:
         return ()
     message = (
-        f"under sudo: this is the file of {target.user}, who called it, done with their rights"
+        f"under sudo: this is the file of {target.user}, who called sudo; done with their rights"
     )
     return (Finding("sudo-target", "ok", message),)
 
@@ -473,7 +473,7 @@ def _one_history(chosen: Choice, identity: int | None) -> None:
     """Raise WrongUsage where the number of a change could mean several."""
     if identity is not None and len(chosen.targets) > 1:
         raise WrongUsage(
-            "each user has a history of their own, so the number of a change names one user's",
+            "each user has a history of their own, so a change ID belongs to one user",
             fix=("choose one user with --user",),
         )
 
@@ -549,11 +549,11 @@ def _agree_on_history(
     """Raise WrongUsage where the options of `history` contradict one another."""
     problem = None
     if prune and quarantine:
-        problem = "--prune and --quarantine are two things: one after the other"
+        problem = "--prune and --quarantine cannot be combined: run one after the other"
     elif (prune or quarantine) and identity is not None:
         problem = "an ID shows one change; --prune and --quarantine take none"
     elif prune and keep is None and older_than is None:
-        problem = "--prune needs to be told what may go: add --keep N or --older-than DAYS"
+        problem = "--prune needs --keep N, --older-than DAYS, or both"
     elif not prune and (keep is not None or older_than is not None):
         problem = "--keep and --older-than belong to --prune"
     elif dry_run and not (prune or quarantine):
@@ -584,7 +584,7 @@ def _each(
 ) -> AccountsReport:
     """What *look* finds for each account.  Raises WrongUsage where there is none."""
     if not chosen.targets:
-        raise WrongUsage("there is nobody to work for", fix=("name somebody: --user NAME",))
+        raise WrongUsage("there are no users to do this for", fix=("name a user: --user NAME",))
 
     def one(target: Target) -> AccountReport:
         try:

@@ -119,7 +119,7 @@ def plan_install(
         merged, loaded = _merge(before, tuple(roots.values()), repair=repair)
     except OSError as error:  # OpenSSL reads files only, so its judgement needs a temporary one
         raise CouldNotWrite(
-            f"what {path} would hold could not be tried out; nothing was changed",
+            f"what {path} would hold could not be tested; nothing was changed",
             why=files.reason(error),
             fix=("free some space in the folder for temporary files, or set TMPDIR to another",),
         ) from error
@@ -246,7 +246,7 @@ def numbered(history: Sequence[Entry], identity: int, path: str) -> Entry:
         return history[at]
     raise WrongUsage(
         f"there is no change {identity} of {path}",
-        why=f"it has {spans(map(_id, history))}" if history else None,
+        why=f"its changes: {spans(map(_id, history))}" if history else None,
         fix=("qs-certs history",),
     )
 

@@ -70,9 +70,7 @@ TargetOption = Annotated[
 ]
 Users = Annotated[
     list[str] | None,
-    typer.Option(
-        "--user", metavar="NAME", help="For root: the file of NAME. Can be given several times."
-    ),
+    typer.Option("--user", metavar="NAME", help="For root: the file of NAME; may be repeated."),
 ]
 AllUsers = Annotated[
     bool,
@@ -146,7 +144,7 @@ def _qs_certs(
             metavar="SHELL",
             callback=_completion,
             is_eager=True,
-            help="Print what makes bash, zsh, fish or powershell complete words.",
+            help="Print the completion script of bash, zsh, fish or powershell.",
         ),
     ] = None,
 ) -> None:
@@ -186,7 +184,7 @@ def install(
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="For a whole download.")
+        float, typer.Option("--timeout", metavar="SECONDS", help="Limit for the whole download.")
     ] = 10.0,
     target: TargetOption = None,
     users: Users = None,
@@ -292,7 +290,7 @@ def check(
         typer.Option(
             "--sslmode",
             metavar="MODE",
-            help="The goal; passes where such a connection would succeed.",
+            help="The goal: pass if a connection in this mode would succeed.",
             autocompletion=_offer("sslmodes"),
         ),
     ] = "verify-full",
@@ -301,10 +299,10 @@ def check(
     all_users: AllUsers = False,
     warn_days: Annotated[
         int,
-        typer.Option("--warn-days", metavar="N", help="Warn so long before a certificate's end."),
+        typer.Option("--warn-days", metavar="N", help="Warn N days before a certificate ends."),
     ] = 60,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="For each server.")
+        float, typer.Option("--timeout", metavar="SECONDS", help="Limit for each server.")
     ] = 10.0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 on any warning.")] = False,
     form: Annotated[
@@ -313,7 +311,7 @@ def check(
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
-    """Judge the root file and, given a server, what each sslmode would do."""
+    """Judge the root file and, given a server, all six sslmodes."""
     from qs_certs import inspection
 
     def judge() -> object:
@@ -404,7 +402,7 @@ def rollback(
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
-    """Undo the last change, or go back to the state before change ID.  Twice is redo."""
+    """Undo the last change, or go back to the state before change ID.  Run it twice to redo."""
     from qs_certs import api
 
     _schema("rollback", json_schema)
@@ -446,11 +444,11 @@ def history(
         typer.Option("--prune", help="Drop old changes; what a rollback now needs always stays."),
     ] = False,
     keep: Annotated[
-        int | None, typer.Option("--keep", metavar="N", help="Prune none of the newest N.")
+        int | None, typer.Option("--keep", metavar="N", help="Never prune the newest N.")
     ] = None,
     older_than: Annotated[
         int | None,
-        typer.Option("--older-than", metavar="DAYS", help="Prune none that is younger."),
+        typer.Option("--older-than", metavar="DAYS", help="Prune only what is older."),
     ] = None,
     quarantine: Annotated[
         bool,
@@ -516,7 +514,7 @@ def list_(
 def roots(
     roots: Roots = None,
     pem: Annotated[
-        bool, typer.Option("--pem", help="Print the certificates; without ROOT the default one.")
+        bool, typer.Option("--pem", help="Print the certificates; without ROOT, the default one.")
     ] = False,
     json: Json = False,
     json_schema: JsonSchema = False,
@@ -535,14 +533,14 @@ def clients(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="Clients or drivers; all without.",
+            help="Clients or drivers; without a name, all of them.",
             autocompletion=_offer("clients"),
         ),
     ] = None,
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
-    """Say per client whether the root file matters here, and what does instead."""
+    """Say which clients read the root file, and what else to set."""
     from qs_certs import inspection
 
     _schema("clients", json_schema)
@@ -555,14 +553,14 @@ def explain(
         list[str] | None,
         typer.Argument(
             metavar="CODE-OR-MESSAGE",
-            help="As pasted; - or nothing reads standard input.",
+            help="As pasted from psql, JDBC, Npgsql, Node...; - or nothing reads standard input.",
             autocompletion=_offer("codes"),
         ),
     ] = None,
     json: Json = False,
     json_schema: JsonSchema = False,
 ) -> None:
-    """Explain a finding code, or an error message of psql, JDBC, Npgsql, Node..."""
+    """Explain a finding code, or an error message of a client."""
     from qs_certs import inspection
 
     _schema("explain", json_schema)

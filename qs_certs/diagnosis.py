@@ -180,7 +180,11 @@ def _impact(connection: Connection, old: Verdict, new: Verdict) -> Impact:
     if will is None:
         note = next((each.message for each in new.findings), None)
     elif was != will and will in ("fails", "plaintext"):
-        ends = "stops working" if will == "fails" else "silently goes plaintext, password included"
+        ends = (
+            "stops working"
+            if will == "fails"
+            else "silently falls back to plaintext, password included"
+        )
         note = f"this connection {ends}"
         where = f"{new.report.host}:{new.report.port}"
         fix = (

@@ -213,7 +213,7 @@ def resolve(path: str, disk: Disk = DISK) -> str:
         except NotADirectoryError as error:
             folder = os.path.dirname(current)
             raise TargetRefused(
-                f"{current} cannot be made: {folder} is no folder",
+                f"{current} cannot be made: {folder} is not a folder",
                 why="a file of that name is in the way",
                 fix=(f"move {folder} out of the way", "or name another file with --target"),
             ) from error
@@ -241,7 +241,7 @@ def resolve(path: str, disk: Disk = DISK) -> str:
     if current != path and not os.path.isdir(os.path.dirname(current)):
         raise TargetRefused(
             f"{path} is a link to {current}, whose folder does not exist",
-            why="libpq sees such a link as no file at all",
+            why="to libpq such a link is a missing file",
             fix=(f"remove the link {path}, or make the folder that it leads to",),
         )
     return current
@@ -287,7 +287,7 @@ def _read_regular(path: str, fd: int, disk: Disk) -> bytes:
     if stat.S_ISDIR(status.st_mode):
         raise _refused(path, "a folder")
     if not stat.S_ISREG(status.st_mode):
-        raise _refused(path, "no regular file (a pipe, a socket or a device)")
+        raise _refused(path, "not a regular file (a pipe, a socket or a device)")
     if status.st_size > MAXIMUM_SIZE:
         raise _refused(path, f"larger than {MAXIMUM_SIZE // 2**20} MiB")
     pieces = []

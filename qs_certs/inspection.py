@@ -79,7 +79,7 @@ def check(
     _import_everything(live=question.live)
     around = accounts.surroundings_of(account)
     report = accounts.run_as(account, lambda: question.answer(around))
-    message = f"under sudo: this is what {account.name}, who called it, has"
+    message = f"under sudo: this is the file of {account.name}, who called sudo"
     said = Finding("sudo-target", "ok", message)
     return replace(report, findings=(*report.findings, said))
 

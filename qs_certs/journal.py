@@ -124,7 +124,7 @@ class Journal:
                 removed=_texts(removed),
             )
         except ValueError as error:
-            why = f"change {identity} in {self.path}: it is no record of ours"
+            why = f"change {identity} in {self.path}: qs-certs did not write it"
             raise tampered(why) from error
         number = None if mode is None else int(mode)
         return Entry(change, self._ended.get(identity), number, made == b"true")
@@ -192,7 +192,7 @@ class Journal:
                 self.rewritten = True
             else:
                 where = self.raw.count(b"\n") + number + 1
-                raise self._bad(where, "it is no record of ours, or belongs elsewhere")
+                raise self._bad(where, "qs-certs did not write it, or it belongs elsewhere")
         if new:
             self._pieces.append(new)
             self.size += len(new)

@@ -13,7 +13,7 @@ import re
 import ssl
 from collections.abc import Iterator
 
-from qs_certs.bundle import NOTHING_FOUND, Bundle, canonical
+from qs_certs.bundle import NOTHING_FOUND, Bundle
 from qs_certs.errors import CouldNotWrite
 from qs_certs.values import Value
 
@@ -77,12 +77,6 @@ def load_bytes(data: bytes) -> Loaded:
     """Load *data* as if it were a root file.  CouldNotWrite where no temporary file can be made."""
     with scratch(data) as path:
         return load(path)
-
-
-def acceptable(der: bytes) -> bool:
-    """Whether OpenSSL reads *der* as a certificate."""
-    loaded = load_bytes(canonical(der))
-    return loaded.error is None and loaded.certificates == 1
 
 
 def refused(bundle: Bundle) -> frozenset[int]:

@@ -65,7 +65,7 @@ def about_answer(shaken: Handshake, where: str) -> list[Finding]:
             return [Finding("closed-at-once", "error", message, again, unknown)]
         case "timed-out":
             message = f"{where} did not answer in time{detail}"
-            fix = ("give it longer: --timeout 30", "is a VPN or a firewall in the way?")
+            fix = ("wait longer: --timeout 30", "is a VPN or a firewall in the way?")
             return [Finding("timed-out", "error", message, fix, unknown)]
         case "unreachable":
             unresolved = (shaken.detail or "").startswith("could not resolve")
@@ -204,8 +204,8 @@ def _without_anchor(
             Finding(
                 "impostor-root",
                 "error",
-                f"{where}: its chain claims the issuer {issuer}, a name that {facts.path} knows, but "
-                "another key signed it",
+                f"{where}: its chain names the issuer {issuer}, as {facts.path} does, but another key "
+                "signed it",
                 ("do not connect; ask who runs this server",),
                 person,
             )

@@ -6,11 +6,15 @@ came from outside (certificate names, paths, a server's words) passes `visible` 
 
 from __future__ import annotations
 
+import binascii
+import hashlib
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from qs_certs import catalogue
 from qs_certs.errors import Interrupted, QsCertsError
 from qs_certs.results import (
     AccountReport,
@@ -105,10 +109,6 @@ def folded(text: str, width: int | None, indent: str = "") -> list[str]:
 def time(moment: datetime) -> str:
     """A moment as JSON has it: ISO 8601 in UTC, to the second."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else time(moment)
 
 
 def _day(moment: datetime | None) -> str:
@@ -294,9 +294,9 @@ def as_text(result: Result, style: Style) -> str:
         case HistoryReport():
             lines = [*_history_lines(result, style), *_good_news(result.findings, style)]
         case ListReport():
-            lines = [*_list_lines(result), *_good_news(result.findings, style)]
+            lines = [*_list_lines(result, style), *_good_news(result.findings, style)]
         case RootsReport():
-            lines = _roots_lines(result)
+            lines = _roots_lines(result, style)
         case ClientsReport():
             lines = _clients_lines(result)
         case Explained():
@@ -419,7 +419,7 @@ def _fleet_lines(report: ChangeReport, style: Style) -> list[str]:
             whole = replace(style, width=None)
             first, *rest = _target_lines(report.command, target, whole)
             failed += [f"{first}: {_what_and_why(target.error)}", *rest]
-            failed += [f"    next  {visible(fix)}" for fix in target.error.fix]
+            failed += [f"    fix   {visible(fix)}" for fix in target.error.fix]
         else:
             alone = replace(target, source=None, undo=None)
             lines += _target_lines(report.command, alone, style)
@@ -472,7 +472,7 @@ def _account_lines(account: AccountReport, style: Style) -> list[str]:
         error = report.error
         return [
             f"{style.mark('error')} {name}: {_what_and_why(error)}",
-            *(f"    next  {visible(fix)}" for fix in error.fix),
+            *(f"    fix   {visible(fix)}" for fix in error.fix),
         ]
     bad = [each for each in report.findings if each.severity != "ok"]
     bad.sort(key=lambda each: _ORDER.index(each.severity))
@@ -483,7 +483,7 @@ def _account_lines(account: AccountReport, style: Style) -> list[str]:
     for each in bad:
         text = f"{visible(each.message)}  [{each.code}]"
         lines.append(f"{style.mark(each.severity)} {name}: {text}")
-        lines += [f"    next  {visible(fix)}" for fix in each.fix[:1]]
+        lines += [f"    fix   {visible(fix)}" for fix in each.fix[:1]]
     return lines
 
 
@@ -527,8 +527,31 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     return lines
 
 
+_WHOLE_BLOCK = re.compile(
+    r"^(?P<sign>[-+ ])-----BEGIN CERTIFICATE-----\n"
+    r"(?P<body>(?:(?P=sign)[A-Za-z0-9+/=]+\n)+)"
+    r"(?P=sign)-----END CERTIFICATE-----$",
+    re.MULTILINE,
+)
+
+
 def _diff_lines(diff: str, style: Style) -> list[str]:
+    """A unified diff, to be kept or applied; on a terminal a whole certificate is one line of it,
+    since nobody reads base64."""
+    if style.width is not None:
+        diff = _WHOLE_BLOCK.sub(_certificate_of_a_diff, diff)
     return [style.changed(visible(line)) for line in diff.splitlines()]
+
+
+def _certificate_of_a_diff(block: re.Match[str]) -> str:
+    sign = block["sign"]
+    try:
+        der = binascii.a2b_base64(block["body"].replace(f"\n{sign}", "\n")[1:])
+    except binascii.Error:
+        return block[0]
+    sha256 = hashlib.sha256(der).hexdigest()
+    name = catalogue.name_of(sha256)
+    return f"{sign}certificate {name or ''}{' ' if name else ''}(sha256 {colons(sha256)[:23]}...)"
 
 
 def _impact_lines(impact: Iterable[Impact], style: Style) -> list[str]:
@@ -593,7 +616,7 @@ def _upkeep_lines(report: HistoryReport) -> list[str]:
     left = f"{len(report.changes)} in the history"
     return [
         f"{path}: {count} {noun}{numbers} {would}dropped, {left}",
-        f"{report.freed} bytes of contents {would}deleted, which nothing names any more",
+        f"{report.freed} bytes of unused contents {would}deleted",
     ]
 
 
@@ -602,31 +625,41 @@ def _content(sha256: str | None) -> str:
     return "no file" if sha256 is None else f"sha256 {sha256[:16]}"
 
 
-def _list_lines(report: ListReport) -> list[str]:
+def _list_lines(report: ListReport, style: Style) -> list[str]:
     if not report.exists:
         return [f"{visible(report.target)} does not exist"]
     lines = [f"{visible(report.target)}: {_certificates(len(report.certificates))}"]
     for each in report.certificates:
         known = f"  [{each.root}]" if each.root else ""
-        lines.append(f"{each.position:>4}  line {each.line:<5} {visible(each.subject)}{known}")
+        line = f"{each.position:>4}  line {each.line:<5} {visible(each.subject)}{known}"
+        lines += folded(line, style.width, " " * 17)
         lines.append(f"      valid {_day(each.not_before)} to {_day(each.not_after)}")
-        lines.append(f"      sha256 {colons(each.sha256)}")
+        lines += _fingerprint("      sha256 ", each.sha256, style)
     return lines
+
+
+def _fingerprint(label: str, sha256: str, style: Style) -> list[str]:
+    """The fingerprint behind its label; in two halves on a terminal that is too narrow for it."""
+    whole = colons(sha256)
+    if style.width is None or len(label) + len(whole) <= style.width:
+        return [label + whole]
+    half = len(whole) // 2 + 1
+    return [label + whole[:half], " " * len(label) + whole[half:]]
 
 
 def _certificates(count: int) -> str:
     return "1 certificate" if count == 1 else f"{count} certificates"
 
 
-def _roots_lines(report: RootsReport) -> list[str]:
+def _roots_lines(report: RootsReport, style: Style) -> list[str]:
     if report.pem is not None:
         return [report.pem.rstrip("\n")]
     lines: list[str] = []
     for root in report.roots:
         lines += [
-            root.name,
+            style.strong(root.name),
             f"  subject   {visible(root.subject)}",
-            f"  sha256    {colons(root.sha256)}",
+            *_fingerprint("  sha256    ", root.sha256, style),
             f"  sha1      {colons(root.sha1)}",
             f"  serial    {root.serial}",
             f"  valid     {_day(root.not_before)} to {_day(root.not_after)}"
@@ -635,7 +668,11 @@ def _roots_lines(report: RootsReport) -> list[str]:
                 if root.distrust_after
                 else ""
             ),
-            *((f"  needed by {'; '.join(root.needed_by)}",) if root.needed_by else ()),
+            *(
+                folded(f"  needed by {'; '.join(root.needed_by)}", style.width, " " * 12)
+                if root.needed_by
+                else ()
+            ),
             f"  url       {root.url}",
         ]
     return lines
@@ -654,7 +691,7 @@ def _explained_lines(explained: Explained, style: Style) -> list[str]:
     if explained.fix:
         lines += [
             "",
-            *(f"{'run' if i == 0 else '':<5}{fix}" for i, fix in enumerate(explained.fix)),
+            *(f"{'' if i else 'fix':<5}{fix}" for i, fix in enumerate(explained.fix)),
         ]
     return lines
 
@@ -745,15 +782,16 @@ def _check_lines(report: CheckReport, style: Style) -> list[str]:
         lines += ["", *_server_lines(server, style)]
     lines.append("")
     findings = sorted(report.findings, key=lambda each: _ORDER.index(each.severity))
+    steps = list(dict.fromkeys(step for each in findings for step in each.fix))
     for finding in findings:
         lines += _finding_lines(finding, style)
-    fixes = list(dict.fromkeys(fix for each in findings for fix in each.fix))
-    if fixes:
-        lines += [
-            "",
-            f"next {style.strong(visible(fixes[0]))}",
-            *(f"or   {visible(fix)}" for fix in fixes[1:]),
-        ]
+        if len(steps) > 1:  # else the last line is all that there is to do
+            lines += [
+                f"    {'' if number else 'fix':<5} {visible(step)}"
+                for number, step in enumerate(finding.fix)
+            ]
+    if steps:
+        lines += ["", f"next {style.strong(visible(steps[0]))}"]
     return lines
 
 

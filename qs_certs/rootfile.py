@@ -389,7 +389,7 @@ def _unloadable(facts: Facts) -> Finding:
         "root-unloadable",
         "error",
         f"{facts.path} does not load: {facts.error}{where}; every verified connection fails, and "
-        "prefer silently goes plaintext",
+        "prefer silently falls back to plaintext",
         (f"move the folder {facts.path} away",) if folder else (install_command(facts),),
         ExitCode.PERSON_NEEDED if folder else ExitCode.ACTION_NEEDED,
     )
@@ -534,8 +534,8 @@ def _about_siblings(facts: Facts, around: Surroundings) -> list[Finding]:
             Finding(
                 "root-crl-present",
                 "error",
-                f"{facts.crl_file} is no regular file; where it is a pipe, libpq waits at it "
-                "without end",
+                f"{facts.crl_file} is not a regular file; if it is a pipe, libpq waits for it "
+                "for ever",
                 (f"move {quoted(facts.crl_file)} away",),
                 ExitCode.PERSON_NEEDED,
             )

@@ -109,7 +109,7 @@ def read(
     """
     wanted = catalogue.fingerprint(sha256)
     if wanted is None:
-        raise WrongUsage("the fingerprint is no SHA-256", why="64 hexadecimal digits are needed")
+        raise WrongUsage("the fingerprint is not a SHA-256", why="64 hexadecimal digits are needed")
     source: Source = "file"
     if _URL.match(origin):
         source = "download"
@@ -236,7 +236,7 @@ def _file(path: str) -> bytes:
     except OSError as error:
         raise CouldNotRead(f"could not read {path}", why=error.strerror or str(error)) from error
     except ValueError as error:  # a NUL in the name
-        raise WrongUsage("this is no file name", why=str(error)) from error
+        raise WrongUsage("this is not a file name", why=str(error)) from error
     if len(data) > FILE_LIMIT:
         raise CouldNotRead(f"could not read {path}", why=f"it is larger than {FILE_LIMIT} bytes")
     return data
@@ -292,7 +292,7 @@ def _address(url: str) -> SplitResult:
         has_host = bool(address.hostname) and address.port != 0
     except ValueError:
         # Without its words: what stands where the port should be may be a password.
-        raise WrongUsage("this is no URL", why="host and port cannot be told apart") from None
+        raise WrongUsage("this is not a URL", why="host and port cannot be told apart") from None
     if address.scheme != "https":
         raise WrongUsage(f"cannot download {_shown(address)}", why="only https:// is accepted")
     if "@" in address.netloc:
@@ -319,7 +319,7 @@ def _require_ca_bundle(path: str) -> None:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 (pathlib is not needed for one call)
         if not stat.S_ISREG(mode):  # OpenSSL would wait at a pipe
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = "no certificate could be loaded from it"
@@ -374,7 +374,7 @@ def _get(
     except TypeError:  # what requests makes of a proxy `http://user:password@`
         raise _Failed("the proxy's address names no host") from None
     except ValueError:  # half a bracket, as in a password that is not percent-encoded
-        raise _Failed("the proxy's address is no URL") from None
+        raise _Failed("the proxy's address is not a URL") from None
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -392,7 +392,7 @@ def _next(url: str, location: str) -> str:
     try:
         address = _address(urljoin(url, location))
     except (WrongUsage, ValueError):
-        raise _Failed("it redirects to something that is no plain https:// URL") from None
+        raise _Failed("it redirects to something that is not a plain https:// URL") from None
     if not location:
         raise _Failed("it redirects to nowhere")
     return address.geturl()
@@ -472,7 +472,7 @@ def _proxy_cause(causes: tuple[BaseException, ...]) -> str | None:
     if status is not None:
         return f"the proxy refused with HTTP status {status}"
     if any(isinstance(cause, requests.exceptions.InvalidProxyURL) for cause in causes):
-        return "the proxy's address is no URL"
+        return "the proxy's address is not a URL"
     if any(isinstance(cause, unsupported) for cause in causes):
         return "this kind of proxy is not supported"
     return None

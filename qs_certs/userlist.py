@@ -284,7 +284,7 @@ def findings(people: People) -> tuple[Finding, ...]:
         message = "--all-users means people with a home on this machine; left out: "
         found.append(Finding("accounts-left-out", "ok", message + ", ".join(parts)))
     if not people.accounts:
-        found.append(Finding("no-accounts", "ok", "there is nobody to work for"))
+        found.append(Finding("no-accounts", "ok", "there are no users to do this for"))
     return tuple(found)
 
 
@@ -298,7 +298,7 @@ def chosen(names: Sequence[str], *, everybody: bool) -> People:
     """
     if not _is_administrator():
         raise WrongUsage(
-            "--user and --all-users work on other people's files: only root may",
+            "--user and --all-users need root: they work on other people's files",
             fix=("for your own file leave them out", "otherwise run the same command as root"),
         )
     people = _everybody() if everybody or sys.platform == "win32" else People(())
@@ -333,7 +333,7 @@ def _named(name: str, people: People) -> Account:
             pass
     raise WrongUsage(
         f"there is no user {name} on this machine; nothing was done",
-        fix=("qs-certs check --all-users   # names those that there are",),
+        fix=("qs-certs check --all-users   # lists the users",),
     )
 
 

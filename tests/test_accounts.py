@@ -285,7 +285,7 @@ ODD_HOMES = pytest.mark.parametrize(
         pytest.param(_open_to_all, "can be changed by others", id="all may write"),
         pytest.param(_of_root, "does not belong", id="of another"),
         pytest.param(_missing, "cannot be used", id="missing"),
-        pytest.param(_no_folder, "is no folder", id="no folder"),
+        pytest.param(_no_folder, "is not a folder", id="no folder"),
         pytest.param(_folder_open_to_all, "can be changed by others", id="folder open to all"),
     ],
 )
@@ -301,7 +301,7 @@ def test_an_odd_home_is_refused_and_the_others_go_on(
     before = {name: facts for name, facts in snapshot(parent).items() if ben.name in name}
     done = machine("install", "--offline", *users(ana, ben, cam))
     assert done.code == 6, done
-    *_, failure = [line for line in done.out.splitlines() if not line.startswith("    next")]
+    *_, failure = [line for line in done.out.splitlines() if not line.startswith("    fix ")]
     assert f"(user {ben.name}): not changed" in failure
     assert why in failure
     assert "\n2 changed, 1 failed\n" in done.out
@@ -330,7 +330,7 @@ def test_a_damaged_file_is_that_user_s_failure_and_the_fix_names_the_user(machin
         os.chown(path, ben.uid, ben.gid)
     done = machine("install", "--offline", "--all-users")
     assert done.code == 1, done
-    fix = re.search(r"^    next  qs-certs (.*)$", done.out, re.MULTILINE)
+    fix = re.search(r"^    fix   qs-certs (.*)$", done.out, re.MULTILINE)
     assert fix is not None
     assert fix[1].split() == ["install", "--repair", *users(ben)]
     assert machine(*fix[1].split(), "--offline").code == 0
@@ -418,7 +418,7 @@ def test_only_root_may(people: tuple[Account, ...], command: str, option: str) -
     program = Program(Path(ana.home), user=ana.uid)
     words = [option, ben.name] if option == "--user" else [option]
     done = program.process(command, *words)
-    assert_one_clear_error(done, 2, "only root may", "run the same command as root")
+    assert_one_clear_error(done, 2, "need root", "run the same command as root")
 
 
 # --- links --------------------------------------------------------------------------------------
@@ -661,7 +661,7 @@ def test_nobody_to_work_for_is_no_error(machine: Machine) -> None:
         assert done.code == 0, done
         valid(done.document, command)
         assert "no-accounts" in {each["code"] for each in done.document["findings"]}
-    assert_one_clear_error(nobody("list", "--all-users"), 2, "nobody")
+    assert_one_clear_error(nobody("list", "--all-users"), 2, "no users")
 
 
 @pytest.mark.parametrize("kept_home", [True, False], ids=["HOME kept", "HOME reset"])

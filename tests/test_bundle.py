@@ -157,8 +157,6 @@ def test_deep_damage_is_openssls_to_find() -> None:
     assert parse(content).problem is None
     assert openssl.load_bytes(content).error is not None
     assert openssl.refused(parse(content)) == {2}
-    assert not openssl.acceptable(broken)
-    assert openssl.acceptable(P.right)
 
     (damage,) = merge(content, [P.right], refused={2}).damage
     assert (damage.number, damage.line) == (2, 1 + OTHER.count(b"\n"))

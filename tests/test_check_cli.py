@@ -465,7 +465,7 @@ LABELS = re.compile(
     r"""root|file|does|not|exist|load|certificates?|chosen|by|present|absent|valid|to
     |server|known|from|tls|chain|\(no|name\)|refused|anchor|\(certificate|of|the|file\)
     |sslmode|connection|if|no|plaintext|verified|safe|nothing|and|host|eavesdropping|MITM
-    |mode|that|this|has|now|libpq|says|in|use|next|or|ok|x""",
+    |mode|that|this|has|now|libpq|says|in|use|fix|next|ok|x""",
     re.VERBOSE,
 )
 

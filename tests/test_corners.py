@@ -224,7 +224,7 @@ def test_a_link_leads_to_the_file_behind_it(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(TargetRefused, match="more than 5 symbolic links"):
         files.resolve(str(tmp_path / "loop"))
-    with pytest.raises(TargetRefused, match="is no folder"):
+    with pytest.raises(TargetRefused, match="is not a folder"):
         files.resolve(str(tmp_path / "real" / "root.crt"))
 
 
@@ -245,7 +245,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(TargetRefused, match="is a folder"):
         files.read(str(tmp_path), OddDisk("open", fails(errno.EACCES)))
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(TargetRefused, match="no regular file"):
+    with pytest.raises(TargetRefused, match="not a regular file"):
         files.read(str(tmp_path / "pipe"))
     with socket.socket(socket.AF_UNIX) as unix:
         monkeypatch.chdir(tmp_path)  # the path of a socket must be short
@@ -534,7 +534,7 @@ def test_what_is_no_record_is_damage_wherever_it_stands(record: dict[str, object
     for raw in (journal(record), journal(RECORD, record)):
         with pytest.raises(StoreTampered) as damaged:
             read(raw)
-        assert "journal.jsonl: it is no record of ours" in str(damaged.value.why)
+        assert "journal.jsonl: qs-certs did not write it" in str(damaged.value.why)
 
 
 def test_a_last_line_out_of_order_is_torn_and_two_lines_in_one_are_damage() -> None:

@@ -259,7 +259,7 @@ def test_what_prune_leaves_has_its_number_and_what_it_drops_is_named(place: Plac
     assert place.ids == (1, 4, 5)
     assert program.ok("history", "5").out == kept
     for words in (["rollback", "3"], ["history", "2"]):
-        assert_one_clear_error(program(*words), 2, "there is no change", "it has 1, 4 to 5")
+        assert_one_clear_error(program(*words), 2, "there is no change", "its changes: 1, 4 to 5")
     assert digest(stood[2] or b"") not in blobs(place.store)
     assert place.remove(G3).change_id == 6
     for identity in (4, 1):
@@ -478,7 +478,7 @@ def test_an_interrupted_change_is_in_the_history_only_where_it_happened(place: P
         _begin(session, place.target, content, b"new")
     before = snapshot(place.base)
     assert [each["id"] for each in program.ok("history", "--json").document["changes"]][-1] == 5
-    assert_one_clear_error(program("history", "6"), 2, "it has 1 to 5")
+    assert_one_clear_error(program("history", "6"), 2, "its changes: 1 to 5")
     assert snapshot(place.base) == before  # to look writes nothing
     place.target.write_bytes(b"new")
     assert [each["id"] for each in program.ok("history", "--json").document["changes"]][-1] == 6

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import unicodedata
 from datetime import datetime, timezone
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,8 @@ from qs_certs.results import (
     Failure,
     Finding,
     HistoryReport,
+    ListedCertificate,
+    ListReport,
     RootFile,
     RootState,
     ServedCertificate,
@@ -189,14 +192,38 @@ def test_without_colour_the_mark_alone_tells_the_severity() -> None:
     ]
 
 
-def test_the_same_fix_is_told_once() -> None:
-    fix = ("qs-certs install", "another way")
+def test_each_finding_has_its_own_steps_and_the_one_next_step_comes_last() -> None:
+    findings = (
+        Finding("b", "warning", "n", ("look at it",)),
+        Finding("a", "error", "m", ("qs-certs install", "another way"), ExitCode.ACTION_NEEDED),
+        Finding("c", "ok", "o"),
+    )
+    report = CheckReport(REPORT.root_file, REPORT.roots, (), findings)
+    assert as_text(report, PLAIN).splitlines()[-8:] == [
+        "x m  [a]",
+        "    fix   qs-certs install",
+        "          another way",
+        "! n  [b]",
+        "    fix   look at it",
+        "ok o  [c]",
+        "",
+        "next qs-certs install",
+    ]
+
+
+def test_a_step_that_is_the_only_one_is_told_once() -> None:
+    fix = ("qs-certs install",)
     findings = (
         Finding("a", "error", "m", fix, ExitCode.ACTION_NEEDED),
         Finding("b", "error", "n", fix, ExitCode.ACTION_NEEDED),
     )
     report = CheckReport(REPORT.root_file, REPORT.roots, (), findings)
-    assert as_text(report, PLAIN).splitlines()[-2:] == ["next qs-certs install", "or   another way"]
+    assert as_text(report, PLAIN).splitlines()[-4:] == [
+        "x m  [a]",
+        "x n  [b]",
+        "",
+        "next qs-certs install",
+    ]
 
 
 # --- monitoring -----------------------------------------------------------------------------------
@@ -348,3 +375,44 @@ def test_modes_are_told_by_the_weakest_where_all_stricter_ones_follow() -> None:
     )
     assert render._matters(("prefer", "verify-full")).endswith("in prefer, verify-full")
     assert render._matters(("verify-full",)).endswith("in verify-full")
+
+
+PEM = files("qs_certs").joinpath("roots/digicert-global-root-g2.pem").read_text("ascii")
+BLOCK = [line for line in PEM.splitlines() if line]
+DIFF = "\n".join(["--- a", "+++ b", "@@ -1 +1,23 @@", " # mine", *(f"+{line}" for line in BLOCK)])
+
+
+def test_a_diff_on_a_terminal_names_certificates_and_elsewhere_is_whole() -> None:
+    report = HistoryReport("/r", (), diff=DIFF + "\n")
+    assert as_text(report, PLAIN) == DIFF
+    assert as_text(report, Style(width=80)).splitlines() == [
+        "--- a",
+        "+++ b",
+        "@@ -1 +1,23 @@",
+        " # mine",
+        *(f"+{line}" for line in BLOCK[: BLOCK.index("-----BEGIN CERTIFICATE-----")]),
+        "+certificate digicert-global-root-g2 (sha256 CB:3C:CB:B7:60:31:E5:E0...)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "diff",
+    [
+        pytest.param(DIFF.replace("+-----END CERTIFICATE-----", ""), id="no end"),
+        pytest.param(DIFF.replace("+MII", "-MII"), id="part of it goes"),
+        pytest.param(DIFF.replace("+MII", "+MI"), id="no base64"),
+    ],
+)
+def test_a_block_that_is_not_one_whole_certificate_is_shown_line_by_line(diff: str) -> None:
+    report = HistoryReport("/r", (), diff=diff)
+    assert as_text(report, Style(width=80)) == diff.rstrip("\n")
+
+
+@pytest.mark.parametrize("width", [80, 110, None])
+def test_fingerprints_fold_where_the_terminal_is_too_narrow(width: int | None) -> None:
+    sha256 = "ab" * 32
+    certificate = ListedCertificate(1, 1, "CN=Root", sha256, BEGAN, ENDS, None)
+    lines = as_text(ListReport("/r", True, (certificate,)), Style(width=width)).splitlines()
+    assert max(map(len, lines)) <= (width or 108)
+    assert ("".join(lines).replace(" ", "")).endswith("sha256" + render.colons(sha256))
+    assert len(lines) == (5 if width == 80 else 4)

@@ -241,9 +241,9 @@ FAILURES = [
     ("/redirect-loop", "more than 3 redirects"),
     ("/redirect-4", "more than 3 redirects"),
     ("/redirect-nowhere", "redirects to nowhere"),
-    ("/redirect-http", "no plain https:// URL"),
-    ("/redirect-file", "no plain https:// URL"),
-    ("/redirect-user", "no plain https:// URL"),
+    ("/redirect-http", "not a plain https:// URL"),
+    ("/redirect-file", "not a plain https:// URL"),
+    ("/redirect-user", "not a plain https:// URL"),
 ]
 
 

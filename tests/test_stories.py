@@ -446,7 +446,7 @@ def make_huge(program: Program) -> None:
     ("make", "words"),
     [
         pytest.param(make_folder, ["is a folder"], id="folder"),
-        pytest.param(make_fifo, ["no regular file"], id="FIFO"),
+        pytest.param(make_fifo, ["not a regular file"], id="FIFO"),
         pytest.param(make_socket, ["a socket or a device"], id="socket"),
         pytest.param(make_link_to_device, ["/dev/null"], id="device"),
         pytest.param(make_dangling_link, ["folder does not exist"], id="dangling link"),

@@ -50,7 +50,7 @@ _ROOT_FILE = (
         "error",
         "The root file cannot be read",
         "The file is there, but this user may not read it; often sudo made it. In prefer, libpq "
-        "then goes on in plaintext without a word; require and stricter modes fail.",
+        "then silently falls back to plaintext; require and stricter modes fail.",
         (
             'sudo chown "$(id -un)" ~/.postgresql ~/.postgresql/root.crt',
             "chmod 755 ~/.postgresql",
@@ -63,7 +63,7 @@ _ROOT_FILE = (
         "error",
         "The root file does not load",
         "One block that OpenSSL cannot decode makes the whole file useless, good certificates "
-        "included. In prefer, libpq then goes on in plaintext without a word.",
+        "included. In prefer, libpq then silently falls back to plaintext.",
         ("qs-certs install --repair", "qs-certs list"),
     ),
     FindingKind(
@@ -149,7 +149,7 @@ _ROOT_FILE = (
     FindingKind(
         "misplaced-root-file",
         "warning",
-        "A root file lies where nobody looks",
+        "A root file is in the wrong folder",
         "The folder is close to the right one, but no client reads it. In require everything "
         "seems to work, unverified.",
         ("qs-certs install",),
@@ -178,7 +178,7 @@ _ROOT_FILE = (
         "warning",
         "There is a client certificate without a usable key",
         "libpq takes postgresql.crt for every server, and then insists on postgresql.key with "
-        "private rights. Without it, TLS fails and prefer goes on in plaintext.",
+        "private rights. Without it, TLS fails, and prefer silently falls back to plaintext.",
         ("mv ~/.postgresql/postgresql.crt ~/.postgresql/postgresql.crt.unused",),
         ("Rename-Item $Env:APPDATA\\postgresql\\postgresql.crt postgresql.crt.unused",),
     ),
@@ -187,7 +187,7 @@ _ROOT_FILE = (
         "error",
         "The folder of the root file cannot be entered",
         "To libpq a file in a closed folder does not exist. verify-full then reports a missing "
-        "file that is there, and prefer goes on in plaintext.",
+        "file that is there, and prefer silently falls back to plaintext.",
         ('sudo chown "$(id -un)" ~/.postgresql', "chmod 700 ~/.postgresql"),
         ('icacls "$Env:APPDATA\\postgresql" /grant "${Env:USERNAME}:(OI)(CI)RX"',),
     ),
@@ -368,8 +368,8 @@ _CONNECTION = (
         "verification-failed-then-plaintext",
         "error",
         "Verification failed, and the plaintext attempt was refused",
-        "The complaint about pg_hba.conf is only the echo: prefer or allow made a second "
-        "attempt, and just one of the two used TLS. The fault to mend is the certificate's.",
+        "The complaint about pg_hba.conf is only a side effect: prefer or allow tried "
+        "twice, once with TLS and once without. What needs mending is the certificate.",
         ("qs-certs check -h <host> -p <port>", "qs-certs install", _SET_VERIFY_FULL[0]),
         ("qs-certs check -h <host> -p <port>", "qs-certs install", _SET_VERIFY_FULL_ON_WINDOWS[0]),
     ),
@@ -397,7 +397,7 @@ _CONNECTION = (
         "provider-failed",
         "error",
         "Power BI's provider gave up, with the reason behind it",
-        "This is only the wrapping. The words after it decide: a certificate that Windows does "
+        "This message only wraps another. What follows it says why: a certificate that Windows does "
         "not trust, a wrong port, or an expired token.",
         ("qs-certs clients power-bi", "qs-certs check -h <host> -p <port>"),
     ),
@@ -412,7 +412,7 @@ _CONNECTION = (
     FindingKind(
         "impostor-root",
         "error",
-        "A trusted name with another key",
+        "The right name, but another key",
         "The chain names a root that the file holds too, but it was signed with a different key. "
         "Either the copy in the file is not the real root, or the server's is not.",
         ("qs-certs list", "qs-certs check -h <host> -p <port>"),
@@ -435,7 +435,7 @@ _CONNECTION = (
     FindingKind(
         "tls-inspection",
         "error",
-        "Something on the way signs certificates itself",
+        "Something on the way answers with its own certificate",
         "The chain ends in a root that no public service uses, as behind a proxy that opens TLS. "
         "It can read everything, the token included. Ask your network's people for an exception "
         "for this host.",
@@ -531,7 +531,7 @@ _CONNECTION = (
     FindingKind(
         "not-postgresql",
         "error",
-        "Something else than PostgreSQL answers",
+        "Something other than PostgreSQL answers",
         "The reply to the request for TLS was not one that a PostgreSQL server gives. Look at "
         "host and port.",
         _CHECK_SERVER,
@@ -547,7 +547,7 @@ _CONNECTION = (
     FindingKind(
         "gss-refused",
         "error",
-        "The service stumbles over the offer of GSS encryption",
+        "The service does not understand GSS encryption",
         "libpq 12 and later may ask for GSS encryption before TLS. Query Service does not know it.",
         ("export PGGSSENCMODE=disable",),
         ("$Env:PGGSSENCMODE = 'disable'",),
@@ -666,7 +666,7 @@ _CONNECTION = (
     FindingKind(
         "wrong-authentication",
         "error",
-        "The kind of login does not suit the service",
+        "The service wants another kind of login",
         "This is not about certificates: TLS worked. Query Service wants user name and token as "
         "a plain password, which only TLS keeps secret.",
         _CHECK_SERVER,
@@ -686,8 +686,7 @@ _GOOD = (
         "root-present",
         "ok",
         "The root is there, and the file loads",
-        "libpq can verify servers under it. Whether a certain server is one of them, a check with "
-        "its name tells.",
+        "libpq can verify servers under it. To know about one server, check it by name.",
         _CHECK_SERVER,
     ),
     FindingKind(
@@ -736,7 +735,7 @@ _CHANGES = (
     FindingKind(
         "default-overridden",
         "warning",
-        "Another root file is in use than the one written",
+        "libpq reads another file than the one written",
         "PGSSLROOTCERT points elsewhere, so libpq does not look at the file that was changed.",
         ('qs-certs install --target "$PGSSLROOTCERT"', "unset PGSSLROOTCERT"),
         ("qs-certs install --target $Env:PGSSLROOTCERT", "Remove-Item Env:PGSSLROOTCERT"),
@@ -773,14 +772,14 @@ _CHANGES = (
         "ok",
         "Some accounts were left out",
         "--all-users means people with a home on this machine: not the accounts of services, and "
-        "no home on a network, where another machine may be in charge. Who is named is included.",
+        "no home on a network, where another machine may be in charge. --user includes them.",
         ("qs-certs install --user <name>",),
     ),
     FindingKind(
         "no-accounts",
         "ok",
-        "There is nobody to work for",
-        "No account of this machine is that of a person with a home on it.",
+        "There are no users to do this for",
+        "No account here belongs to a person with a home on this machine.",
         ("qs-certs install --user <name>",),
     ),
     FindingKind(
@@ -808,7 +807,7 @@ _CHANGES = (
     FindingKind(
         "journal-quarantined",
         "warning",
-        "An earlier history of this user's root files was damaged and lies aside",
+        "An earlier history of this user's root files was damaged and has been put aside",
         "The rollback store went on with a new journal. Every content that the damaged one names is "
         "still in the store; README.txt there says how to bring one back. Nothing of it is deleted "
         "while the damaged journal lies there.",
@@ -829,7 +828,7 @@ _ERRORS = (
         "bug",
         "error",
         "The program has a bug",
-        "Something happened in the work for one user that nobody foresaw. The root file has its old "
+        "Something unforeseen happened in the work for one user. The root file has its old "
         "or its new content; the names of the place and the error, which are shown, hold no secret.",
         ("qs-certs history --user <name>",),
     ),
@@ -867,7 +866,7 @@ _ERRORS = (
     FindingKind(
         "integrity",
         "error",
-        "Something is not what it must be",
+        "A certificate or a stored content is not what it should be",
         "Stop and find out why; no option overrides this.",
         ("qs-certs roots", "qs-certs history"),
     ),
@@ -905,7 +904,7 @@ _ERRORS = (
     FindingKind(
         "target-refused",
         "error",
-        "The target is nothing that may be replaced",
+        "The target cannot be replaced",
         "It is a folder, a device, or a link to somebody else's file. Nothing was changed.",
         ("ls -ld ~/.postgresql/root.crt", "qs-certs install --dedicated"),
         ("Get-Item $Env:APPDATA\\postgresql\\root.crt", "qs-certs install --dedicated"),

@@ -542,7 +542,7 @@ def _refuse_pipe(path: str) -> None:
     """Raise OSError for a pipe or a device: OpenSSL would wait there, past every deadline."""
     mode = os.stat(path).st_mode  # noqa: PTH116 - as libpq asks
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "no regular file (a pipe, a socket or a device)")
+        raise OSError(errno.EINVAL, "not a regular file (a pipe, a socket or a device)")
 
 
 def _server_name(host: str) -> bytes | None:
