@@ -14,17 +14,34 @@ import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-ROOMS = ("bundle", "store", "files", "changes", "libpq/outcomes", "libpq/hostname")
+ROOMS = (
+    "bundle",
+    "store",
+    "journal",
+    "files",
+    "changes",
+    "libpq/outcomes",
+    "libpq/hostname",
+)
 TESTS = (
     "test_bundle.py",
     "test_changes.py",
     "test_corners.py",
     "test_files.py",
+    "test_history.py",
     "test_store.py",
+    "test_windows_rules.py",
+    "faults/test_editors.py::test_a_version_that_cannot_be_left_in_place_is_named",
+    "faults/test_editors.py::test_what_was_out_of_place_for_a_moment_is_kept_in_the_store",
     "libpq/test_hostname.py",
     "libpq/test_outcomes.py",
 )
-
+SLOW = (
+    "test_history.py::test_ten_thousand_changes_cost_a_run_at_most_half_of_it",
+    "test_history.py::test_after_any_damage_of_the_journal_there_is_a_way_on",
+    "test_history.py::test_rollback_to_any_change_brings_back_the_exact_bytes_or_the_absence",
+)
+"""Left out of those: they take seconds, and no branch that the others leave."""
 
 OTHER_SYSTEMS = r"""
 [report]
@@ -48,7 +65,8 @@ def measure(rooms: tuple[str, ...] = ROOMS, tests: tuple[str, ...] = TESTS) -> t
         coverage = [sys.executable, "-m", "coverage"]
         pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
         paths = [str(CHECKOUT / "tests" / test) for test in tests]
-        run = [*coverage, "run", "--branch", f"--include={include}", *pytest, *paths]
+        left_out = [f"--deselect=tests/{test}" for test in SLOW]
+        run = [*coverage, "run", "--branch", f"--include={include}", *pytest, *left_out, *paths]
         tested = subprocess.run(
             run, cwd=CHECKOUT, env=env, capture_output=True, text=True, check=False
         )

@@ -29,6 +29,14 @@ def test_every_branch_is_taken(count: Count) -> None:
     count("branch coverage: branches, all taken", int(total[3]))
 
 
+def test_what_is_left_out_for_its_time_is_there() -> None:
+    """pytest says nothing of a name to leave out that no test has."""
+    for slow in branches.SLOW:
+        path, _, name = slow.partition("::")
+        assert path in branches.TESTS
+        assert f"\ndef {name}(" in (branches.CHECKOUT / "tests" / path).read_text()
+
+
 def test_a_branch_without_a_test_is_noticed() -> None:
     code, said = branches.measure(("store",), ("test_changes.py",))
     assert code != 0

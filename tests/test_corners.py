@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import errno
 import json
+import ntpath
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -21,13 +23,15 @@ from typing import Any
 
 import pytest
 
-from qs_certs import bundle, catalogue, changes, files, openssl, sources
+from qs_certs import accounts, bundle, catalogue, changes, files, openssl, rootfile, sources
+from qs_certs.accounts import Account
 from qs_certs.bundle import merge, parse
 from qs_certs.changes import Target, Wanted, plan_install
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
     CouldNotWrite,
+    Interrupted,
     StoreTampered,
     StoreUnusable,
     TargetChanged,
@@ -444,6 +448,201 @@ def test_a_rename_that_another_program_holds_up_is_tried_again(
     assert not left
 
 
+def held_open(code: int, winerror: int) -> OSError:
+    """What Windows says of a file that another program has open."""
+    error = OSError(code, "in use")
+    setattr(error, "winerror", winerror)  # noqa: B010 - known on Windows only
+    return error
+
+
+def test_a_file_that_another_program_holds_open_is_told_as_such(tmp_path: Path) -> None:
+    def why(winerror: int) -> str | None:
+        def odd(usual: Callable[..., Any], *args: Any) -> Any:
+            raise held_open(errno.EACCES, winerror)
+
+        with pytest.raises(CouldNotRead, match="cannot read") as refused:
+            files.read(str(tmp_path / "root.crt"), OddDisk("open", odd))
+        return refused.value.why
+
+    assert why(32) == why(33) == "in use (another program has it open)"
+    assert why(5) == "in use"
+
+
+def test_on_windows_the_programs_that_hold_a_file_are_the_way_out(tmp_path: Path) -> None:
+    path = str(tmp_path / "root.crt")
+    held = files._fix_of(held_open(errno.EACCES, 5), path)
+    assert held[0].startswith(f"close the programs that have {path} open")
+    assert held[1].startswith(f'icacls "{path}"')
+    assert "ls -la" in files._fix_of(PermissionError(errno.EACCES, "no"), path)[0]
+
+
+def test_on_windows_a_name_can_be_too_long(tmp_path: Path) -> None:
+    path = str(tmp_path / ("x" * 200) / ("y" * 100))
+    gone = held_open(errno.ENOENT, 3)
+    assert files._fix_of(gone, path) == ("Windows stops at 259 characters: name a shorter path",)
+    assert files._fix_of(gone, "C:\\root.crt") == ()
+    assert files._fix_of(FileNotFoundError(errno.ENOENT, "no"), path) == ()
+
+
+def test_a_link_that_another_user_made_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("real")
+
+    def resolved(owner: int) -> str:
+        def odd(usual: Callable[..., Any], path: str) -> os.stat_result:
+            values = list(usual(path))
+            if path.endswith("link"):
+                values[4] = owner
+            return os.stat_result(values)
+
+        return files.resolve(str(tmp_path / "link"), OddDisk("lstat", odd))
+
+    with pytest.raises(TargetRefused, match="is a link that another user made") as refused:
+        resolved(os.geteuid() + 1)
+    assert "it leads to real" in str(refused.value.why)
+    assert resolved(0) == resolved(os.geteuid()) == str(tmp_path / "real")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: renameat2")
+@pytest.mark.parametrize("missing", ["ctypes", "renameat2"])
+def test_a_python_or_a_system_that_cannot_exchange_names_still_changes_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    Path(one).write_bytes(b"1")
+    Path(other).write_bytes(b"2")
+    files.DISK.exchange(one, other)
+    assert Path(one).read_bytes() == b"2"
+    if missing == "ctypes":
+        monkeypatch.setitem(sys.modules, "ctypes", None)
+    else:
+        monkeypatch.setattr("ctypes.CDLL", lambda *args, **options: object())
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
+        files.DISK.exchange(one, other)
+    files.replace(one, b"new", expected=b"2", verify=no_check)
+    assert Path(one).read_bytes() == b"new"
+    files.remove(one, expected=b"new")
+    assert [each.name for each in tmp_path.iterdir()] == ["other"]
+
+
+def and_then(code: int) -> Callable[..., Any]:
+    """The call is carried out, and an error is reported all the same: a lost reply."""
+
+    def odd(usual: Callable[..., Any], *args: Any) -> Any:
+        usual(*args)
+        raise OSError(code, os.strerror(code))
+
+    return odd
+
+
+def of_linux(name: str, odd: Callable[..., Any]) -> OddDisk:
+    """As OddDisk, but it exchanges names as Linux does."""
+    disk = OddDisk("open", lambda usual, *args: usual(*args))
+    for each in ("exchange", "rename_new"):
+        setattr(disk, each, getattr(files.DISK, each))
+    usual = getattr(disk, name)
+    setattr(disk, name, lambda *args: odd(usual, *args))
+    return disk
+
+
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="only on Linux, where two names can be exchanged"
+)
+CALLS = [
+    pytest.param(b"old", OddDisk, "rename", id="a plain rename"),
+    pytest.param(b"old", of_linux, "exchange", id="an exchange", marks=on_linux),
+    pytest.param(None, of_linux, "rename_new", id="a new name", marks=on_linux),
+]
+
+
+@pytest.mark.parametrize(("old", "disk", "call"), CALLS)
+def test_a_swap_whose_answer_was_lost_has_happened(
+    tmp_path: Path, old: bytes | None, disk: Callable[..., Disk], call: str
+) -> None:
+    path = tmp_path / "root.crt"
+    if old is not None:
+        path.write_bytes(old)
+    odd = disk(call, and_then(errno.ESTALE))
+    files.replace(str(path), b"new", expected=old, verify=no_check, disk=odd)
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("old", "disk", "call"), CALLS)
+def test_a_swap_that_failed_has_not_happened(
+    tmp_path: Path, old: bytes | None, disk: Callable[..., Disk], call: str
+) -> None:
+    path = tmp_path / "root.crt"
+    if old is not None:
+        path.write_bytes(old)
+    odd = disk(call, fails(errno.EIO))
+    with pytest.raises(CouldNotWrite, match="nothing was changed"):
+        files.replace(str(path), b"new", expected=old, verify=no_check, disk=odd)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+@on_linux
+def test_a_removal_by_a_new_name_happened_or_did_not(tmp_path: Path) -> None:
+    path = tmp_path / "root.crt"
+    path.write_bytes(b"old")
+    with pytest.raises(CouldNotWrite, match="cannot remove"):
+        files.remove(str(path), expected=b"old", disk=of_linux("rename_new", fails(errno.EIO)))
+    assert list(tmp_path.iterdir()) == [path]
+    files.remove(str(path), expected=b"old", disk=of_linux("rename_new", and_then(errno.ESTALE)))
+    assert not list(tmp_path.iterdir())
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("old", "call", "edit", "new"),
+    [
+        pytest.param(None, "rename_new", b"theirs", b"new", id="made before it was made"),
+        pytest.param(b"old", "exchange", None, b"new", id="gone before it was replaced"),
+        pytest.param(b"old", "exchange", b"theirs", b"new", id="written before it was replaced"),
+        pytest.param(b"old", "rename_new", None, None, id="gone before it was removed"),
+        pytest.param(b"old", "rename_new", b"theirs", None, id="written before it was removed"),
+    ],
+)
+def test_what_another_program_does_at_the_last_moment_stands(
+    tmp_path: Path, old: bytes | None, call: str, edit: bytes | None, new: bytes | None
+) -> None:
+    path = tmp_path / "root.crt"
+    edits = [edit]
+
+    def odd(usual: Callable[..., Any], *names: str) -> None:
+        while edits:
+            path.unlink(missing_ok=True)
+            if (content := edits.pop()) is not None:
+                path.write_bytes(content)
+        usual(*names)
+
+    if old is not None:
+        path.write_bytes(old)
+    disk = of_linux(call, odd)
+    plan = changes.Plan(old, new)
+    with pytest.raises(TargetChanged, match="nothing was changed by us") as refused:
+        changes._touch(str(path), str(tmp_path), plan, disk)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == ([] if edit is None else [edit])
+    # Only an edit that was out of its place for a moment has to be kept.
+    assert refused.value.displaced == (edit if old is not None else None)
+
+
+def test_of_what_an_interrupted_run_left_only_another_program_s_edit_is_kept(target: Path) -> None:
+    install(target)
+    whole = target.read_bytes()
+    litter = {
+        "1": whole[:100],
+        "2": whole[:100] + b"\0" * 50,
+        "3": b"theirs",
+    }
+    for digit, content in litter.items():
+        target.with_name(f".root.crt.qs-{digit * 8}").write_bytes(content)
+    changes.rollback((Target(str(target)),))
+    (saved,) = target.parent.iterdir()
+    assert saved.name.startswith("root.crt.saved-")
+    assert saved.read_bytes() == b"theirs"
+
+
 # --- the store ------------------------------------------------------------------------------------
 
 
@@ -607,6 +806,87 @@ def test_a_line_that_a_full_disk_cut_short_is_cut_off_by_the_next(target: Path) 
         session.void(session.record(command="install", **options))
     assert b"torn" not in store_journal.read_bytes()
     assert len(store.changes(str(target))) == 1
+
+
+def test_a_walk_along_whole_lines_ends_where_they_end() -> None:
+    """`read` needs no walk where the last line vouches for all; torn is what has no newline."""
+    whole = journal(RECORD, {"kind": "done", "id": 1})
+    assert Journal("journal.jsonl")._walk(whole) == len(whole)
+    assert Journal("journal.jsonl")._walk(whole + b"{") == len(whole)
+
+
+def test_where_case_does_not_matter_a_file_has_one_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(journal(RECORD | {"target": "C:\\Root.crt"}))
+    assert not found.of("c:/root.crt")
+    monkeypatch.setattr("qs_certs.journal._CASE_MATTERS", False)
+    monkeypatch.setattr("os.path.normcase", ntpath.normcase)
+    assert found.of("c:/root.crt").ids == [1]
+    assert not found.of("c:/other.crt")
+
+
+def test_a_store_that_is_not_there_has_nothing_broken(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.broken() == {}
+    store.confirm()
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.fixture
+def damaged(target: Path) -> Path:
+    """A journal of which one byte is another."""
+    install(target)
+    path = target.parent.parent / "store" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"install"', b'"Install"'))
+    return path
+
+
+def test_a_whole_journal_is_not_put_aside(target: Path) -> None:
+    install(target)
+    store = Store(target.parent.parent / "store")
+    assert store.quarantine(str(target), target.read_bytes()) is None
+    assert store.broken() == {}
+    assert len(store.changes(str(target))) == 1
+
+
+def test_a_file_that_is_not_there_begins_a_journal_without_content(
+    target: Path, damaged: Path
+) -> None:
+    before = damaged.read_bytes()
+    store = Store(damaged.parent)
+    aside = store.quarantine(str(target), None)
+    assert aside is not None
+    assert Path(aside).read_bytes() == before
+    (line,) = damaged.read_text().splitlines()
+    assert json.loads(line.rpartition(" ")[0])["content"] is None
+    assert store.damage() is None
+
+
+def test_the_copy_of_a_run_that_died_is_not_made_again(target: Path, damaged: Path) -> None:
+    def odd(usual: Callable[..., Any], source: str, to: str) -> None:
+        if to == str(damaged):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        usual(source, to)
+
+    with pytest.raises(CouldNotWrite):
+        Store(damaged.parent, OddDisk("rename", odd)).quarantine(str(target), None)
+    store = Store(damaged.parent)
+    aside = str(damaged.with_name("journal.broken-1.jsonl"))
+    assert store.broken() == {1: aside}
+    assert store.quarantine(str(target), None) == aside
+    assert store.broken() == {1: aside}
+    damaged.write_bytes(b"damaged in another way\n{}\n")
+    assert store.quarantine(str(target), None) == aside.replace("-1", "-2")
+
+
+def test_a_journal_in_another_s_place_that_cannot_be_made_durable_is_told(
+    target: Path, damaged: Path
+) -> None:
+    failing = OddDisk("fsync", fails(errno.EIO))
+    Store(damaged.parent).quarantine(str(target), None)
+    with pytest.raises(StoreUnusable, match="cannot be written") as refused:
+        Store(damaged.parent, failing).confirm()
+    assert refused.value.why == os.strerror(errno.EIO)
+    Store(damaged.parent).confirm()
 
 
 # --- changes --------------------------------------------------------------------------------------
@@ -856,6 +1136,82 @@ def test_the_fix_for_the_default_file_names_no_file(
         error = install(path).error
         assert error is not None
         assert error.fix[0].endswith(fix)
+
+
+def test_a_content_that_is_damaged_is_not_named_again_as_a_way_out() -> None:
+    history = [past(1, b"a", b"b"), past(2, b"b", b"c"), past(3, b"b", b"c")]
+
+    def content(sha256: str | None) -> bytes | None:
+        if sha256 == digest(b"b"):
+            raise StoreTampered("damaged")
+        return b"whole"
+
+    with pytest.raises(StoreTampered) as refused:
+        changes.plan_rollback(b"c", history, content, "root.crt", identity=None, force=False)
+    whole = "the content before 2026-01-01 00:00 UTC is whole"
+    assert refused.value.fix == (f"qs-certs rollback 1   # {whole}", "qs-certs history")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"), [(True, "qs-certs install --repair --user ann"), (False, "--repair")]
+)
+def test_a_way_out_is_for_the_user_whose_file_it_is(
+    target: Path, monkeypatch: pytest.MonkeyPatch, chosen: bool, said: str
+) -> None:
+    monkeypatch.setattr(accounts, "run_as", lambda account, work: work())
+    target.parent.mkdir()
+    target.write_bytes(BROKEN)
+    ann = Account("ann", 1, 1, str(target.parent), chosen=chosen)
+    (result,) = changes.install((Target(str(target), ann),), (WANTED,)).targets
+    assert result.user == "ann"
+    assert result.error is not None
+    assert result.error.fix[0].endswith(said)
+
+
+def test_an_interrupt_between_two_users_leaves_the_second_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QS_CERTS_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(accounts, "run_as", lambda account, work: work())
+    paths = [tmp_path / name / "root.crt" for name in ("ann", "bob")]
+    named = [
+        Target(str(path), Account(path.parent.name, 1, 1, str(path.parent), chosen=True))
+        for path in paths
+    ]
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, of: int) -> None:
+        told.append((done, of))
+        if len(told) == 3:  # two were looked at, and the first of them was changed
+            signal.raise_signal(signal.SIGINT)
+
+    first, second = changes.install(named, (WANTED,), progress=progress).targets
+    assert told == [(1, 2), (2, 2), (1, 2)]
+    assert (first.user, first.status, paths[0].exists()) == ("ann", "changed", True)
+    assert (second.user, second.status, paths[1].exists()) == ("bob", "failed", False)
+    assert isinstance(second.error, Interrupted)
+    assert "nothing was changed" in second.error.message
+
+
+def test_a_file_that_is_known_to_load_is_not_loaded_again(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(target)
+    asked: list[str] = []
+    usual = openssl.load
+
+    def load(path: str) -> openssl.Loaded:
+        asked.append(path)
+        return usual(path)
+
+    monkeypatch.setattr(openssl, "load", load)
+    monkeypatch.setattr(rootfile, "_understood", {})
+    assert install(target).status == "unchanged"
+    assert asked == [str(target)]
+    rootfile.understand_default()
+    asked.clear()
+    assert install(target).status == "unchanged"
+    assert asked == []
 
 
 # --- libpq ----------------------------------------------------------------------------------------
