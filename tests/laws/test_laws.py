@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from qs_certs import bundle
 from qs_certs.files import DISK
-from qs_certs.libpq import settings as connection
+from qs_certs.libpq import pasted as connection
 from tests.faults.conftest import arena
 from tests.faults.disks import FaultyDisk
 from tests.faults.scenarios import G2, Place
