@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 
 from qs_certs import bundle
 from qs_certs.files import DISK
-from qs_certs.libpq import pasted as connection
+from qs_certs.libpq import pasted
+from qs_certs.libpq import settings as connection
 from tests.faults.conftest import arena
 from tests.faults.disks import FaultyDisk
 from tests.faults.scenarios import G2, Place
@@ -74,7 +75,7 @@ READERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "remove": (lambda data: bundle.remove(data, {"x"}), RIGHT_PEM),
     "source": (bundle.certificates_in, RIGHT_PEM),
     "a key/value string": (
-        lambda data: connection.parse_conninfo(data.decode()),
+        lambda data: pasted.parse_conninfo(data.decode()),
         b"host=h ",
     ),
     "a service file": (
