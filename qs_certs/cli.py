@@ -343,6 +343,7 @@ def check(
             warn_days=warn_days,
             timeout=timeout,
             strict=strict,
+            progress=_progress("servers", at_least=2),
         )
 
     _schema("check", json_schema)
@@ -657,14 +658,16 @@ def _interrupted(command: str) -> NoReturn:
     sys.exit(int(ExitCode.INTERRUPTED))
 
 
-def _progress() -> Callable[[int, int], None] | None:
-    """Shows on a terminal how many accounts are done; None where nobody looks."""
+def _progress(
+    what: str = "users", *, at_least: int = MANY_ACCOUNTS
+) -> Callable[[int, int], None] | None:
+    """Shows on a terminal how many accounts or servers are done; None where nobody looks."""
     if sys.stderr is None or not sys.stderr.isatty():
         return None
 
     def show(done: int, total: int) -> None:
-        if total >= MANY_ACCOUNTS:
-            line = f"\r{done} of {total} users" if done < total else "\r\x1b[K"
+        if total >= at_least:
+            line = f"\r{done} of {total} {what}" if done < total else "\r\x1b[K"
             with contextlib.suppress(OSError):
                 typer.echo(line, nl=False, err=True)
 

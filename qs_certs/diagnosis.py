@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from qs_certs import catalogue, openssl, reasons, rootfile
+from qs_certs.accounts import Progress
 from qs_certs.libpq.handshake import Handshake, Trust, shake_hands
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.outcomes import SSLMODES, outcomes
@@ -48,14 +49,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def at_once(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """*work* of each, in order; done side by side where there are several."""
+def at_once(
+    work: Callable[[T], R], items: Sequence[T], progress: Progress | None = None
+) -> list[R]:
+    """*work* of each, in order; done side by side where there are several.
+
+    *progress* is told how many are done.
+    """
     if len(items) <= 1:  # the common case pays for no threads
         return [work(each) for each in items]
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, as_completed
 
     with ThreadPoolExecutor(min(WORKERS, len(items))) as pool:
-        return list(pool.map(work, items))
+        asked = [pool.submit(work, each) for each in items]
+        for done, _ in enumerate(as_completed(asked), start=1):
+            if progress is not None:
+                progress(done, len(items))
+        return [each.result() for each in asked]
 
 
 def facts_for(connection: Connection | None, around: Surroundings, target: str | None) -> Facts:
@@ -96,6 +106,7 @@ def check(
     now: datetime,
     problems: Sequence[str] = (),
     every: bool = False,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Judge the root file that decides these connections, and each of them, side by side.
 
@@ -111,6 +122,7 @@ def check(
             pair[0], pair[1], goal=goal, timeout=timeout, warn_days=warn_days, now=now
         ),
         tuple(zip(connections, files, strict=True)),
+        progress,
     )
     verdicts = [verdict for each in found for verdict in each]
     if every and not connections:

@@ -62,12 +62,14 @@ def check(
     timeout: float = SERVER_PATIENCE,
     warn_days: int = WARN_DAYS,
     strict: bool = False,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Judge the root file and, given a server, the connection to it in all six sslmodes.
 
     *sslmode* is the goal: the check passes where a connection in that mode would succeed.
-    *timeout* is in seconds, for each server.  Never sends a user name or a password.  Raises
-    WrongUsage for a connection string that libpq would refuse; a state of the world is a finding.
+    *timeout* is in seconds, for each server; *progress* is told how many of several are done.
+    Never sends a user name or a password.  Raises WrongUsage for a connection string that libpq
+    would refuse; a state of the world is a finding.
     """
     file = None if target is None else str(target)
     question = Question(
@@ -75,7 +77,7 @@ def check(
     )
     account = None if target is not None else accounts.behind_sudo()
     if account is None:
-        return question.answer(surroundings())
+        return question.answer(surroundings(), progress)
     _import_everything(live=question.live)
     around = accounts.surroundings_of(account)
     report = accounts.run_as(account, lambda: question.answer(around))
@@ -124,7 +126,7 @@ class Question(Value):
         """Whether servers are talked to."""
         return self.named or self.all_servers
 
-    def answer(self, around: Surroundings) -> CheckReport:
+    def answer(self, around: Surroundings, progress: Progress | None = None) -> CheckReport:
         """The check, with the rights that this process has."""
         now = datetime.now(timezone.utc)
         if not self.live:
@@ -151,6 +153,7 @@ class Question(Value):
             now=now,
             problems=problems,
             every=self.all_servers,
+            progress=progress,
         )
 
 

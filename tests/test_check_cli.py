@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 import unicodedata
@@ -287,6 +288,30 @@ def test_all_finds_every_known_server_and_is_bound_in_time(program: Program, pki
     assert "service-unusable" in codes(done)
     assert "Zq7Xv" not in done.out
     assert problems("check", done.document) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: a pseudo-terminal")
+def test_a_terminal_shows_how_many_servers_have_answered(program: Program, pki: Pki) -> None:
+    assert sys.platform != "win32"  # for the type checker
+    with bench(pki, "good", "N", "dead") as ports:
+        services = "".join(
+            f"[{name}]\nhost=localhost\nport={port}\n" for name, port in ports.items()
+        )
+        (program.home / ".pg_service.conf").write_text(services)
+        leader, follower = os.openpty()
+        done = subprocess.run(
+            [sys.executable, "-m", "qs_certs", "check", "--all"],
+            env=program.environment,
+            stdout=subprocess.PIPE,
+            stderr=follower,
+            check=False,
+        )
+        os.close(follower)
+        shown = os.read(leader, 4096)
+        os.close(leader)
+        assert shown.startswith(b"\r1 of 3 servers\r2 of 3 servers\r\x1b[K")
+        assert b"of 3 servers" not in done.stdout
+        assert "of 3 servers" not in program.process("check", "--all").err, "a control: a pipe"
 
 
 def test_all_of_the_environment(program: Program, pki: Pki) -> None:
