@@ -292,7 +292,8 @@ def test_all_finds_every_known_server_and_is_bound_in_time(program: Program, pki
 
 @pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: a pseudo-terminal")
 def test_a_terminal_shows_how_many_servers_have_answered(program: Program, pki: Pki) -> None:
-    assert sys.platform != "win32"  # for the type checker
+    if sys.platform == "win32":
+        return  # for the type checker
     with bench(pki, "good", "N", "dead") as ports:
         services = "".join(
             f"[{name}]\nhost=localhost\nport={port}\n" for name, port in ports.items()
