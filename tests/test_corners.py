@@ -884,7 +884,7 @@ def test_the_copy_of_a_run_that_died_is_not_made_again(target: Path, damaged: Pa
     assert store.quarantine(str(target), None) == aside
     assert store.broken() == {1: aside}
     damaged.write_bytes(b"damaged in another way\n{}\n")
-    assert store.quarantine(str(target), None) == aside.replace("-1", "-2")
+    assert store.quarantine(str(target), None) == str(damaged.with_name("journal.broken-2.jsonl"))
 
 
 def test_a_journal_in_another_s_place_that_cannot_be_made_durable_is_told(
