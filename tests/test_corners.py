@@ -412,8 +412,9 @@ def test_a_removal_that_is_not_synced_is_unconfirmed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("member", [True, False], ids=["of the group", "of neither"])
 def test_an_owner_that_cannot_be_kept_is_let_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: bool
 ) -> None:
     path = tmp_path / "root.crt"
     path.write_bytes(b"old")
@@ -427,7 +428,9 @@ def test_an_owner_that_cannot_be_kept_is_let_go(
 
     def refuse(fd: int, uid: int, gid: int) -> None:
         asked.append((uid, gid))
-        raise PermissionError(errno.EPERM, "no")
+        if uid != -1 or not member:
+            raise PermissionError(errno.EPERM, "no")
+        files.DISK.chown(fd, uid, gid)
 
     disk = OddDisk("fstat", status)
     monkeypatch.setattr(disk, "chown", refuse)
