@@ -238,9 +238,16 @@ def test_a_link_to_the_file_of_another_is_refused(
     (tmp_path / "real").write_bytes(b"x")
     (tmp_path / "link").symlink_to("real")
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
+
+    def odd(usual: Callable[..., Any], path: str) -> os.stat_result:
+        values = list(usual(path))
+        values[4] = 0 if path.endswith("link") else 4712  # the link is the administrator's
+        return os.stat_result(values)
+
+    disk = OddDisk("lstat", odd)
     with pytest.raises(TargetRefused, match="belongs to another user"):
-        files.resolve(str(tmp_path / "link"))
-    assert files.resolve(str(tmp_path / "real")) == str(tmp_path / "real")
+        files.resolve(str(tmp_path / "link"), disk)
+    assert files.resolve(str(tmp_path / "real"), disk) == str(tmp_path / "real")
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,8 +412,9 @@ def test_a_removal_that_is_not_synced_is_unconfirmed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("member", [True, False], ids=["of the group", "of neither"])
 def test_an_owner_that_cannot_be_kept_is_let_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: bool
 ) -> None:
     path = tmp_path / "root.crt"
     path.write_bytes(b"old")
@@ -420,7 +428,9 @@ def test_an_owner_that_cannot_be_kept_is_let_go(
 
     def refuse(fd: int, uid: int, gid: int) -> None:
         asked.append((uid, gid))
-        raise PermissionError(errno.EPERM, "no")
+        if uid != -1 or not member:
+            raise PermissionError(errno.EPERM, "no")
+        files.DISK.chown(fd, uid, gid)
 
     disk = OddDisk("fstat", status)
     monkeypatch.setattr(disk, "chown", refuse)
@@ -852,12 +862,14 @@ def test_a_file_that_is_not_there_begins_a_journal_without_content(
     target: Path, damaged: Path
 ) -> None:
     before = damaged.read_bytes()
+    kept = os.listdir(damaged.with_name("blobs"))
     store = Store(damaged.parent)
     aside = store.quarantine(str(target), None)
     assert aside is not None
     assert Path(aside).read_bytes() == before
     (line,) = damaged.read_text().splitlines()
     assert json.loads(line.rpartition(" ")[0])["content"] is None
+    assert os.listdir(damaged.with_name("blobs")) == kept
     assert store.damage() is None
 
 
@@ -875,7 +887,7 @@ def test_the_copy_of_a_run_that_died_is_not_made_again(target: Path, damaged: Pa
     assert store.quarantine(str(target), None) == aside
     assert store.broken() == {1: aside}
     damaged.write_bytes(b"damaged in another way\n{}\n")
-    assert store.quarantine(str(target), None) == aside.replace("-1", "-2")
+    assert store.quarantine(str(target), None) == str(damaged.with_name("journal.broken-2.jsonl"))
 
 
 def test_a_journal_in_another_s_place_that_cannot_be_made_durable_is_told(
@@ -1138,10 +1150,22 @@ def test_the_fix_for_the_default_file_names_no_file(
         assert error.fix[0].endswith(fix)
 
 
-def test_a_content_that_is_damaged_is_not_named_again_as_a_way_out() -> None:
-    history = [past(1, b"a", b"b"), past(2, b"b", b"c"), past(3, b"b", b"c")]
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(
+            [past(1, b"a", b"b"), past(2, b"b", b"c"), past(3, b"b", b"c")], id="damaged too"
+        ),
+        pytest.param(
+            [past(1, b"a", b"c"), past(2, b"c", b"b"), past(3, b"b", b"c")], id="stands there now"
+        ),
+    ],
+)
+def test_what_is_no_other_content_is_not_named_as_a_way_out(history: list[Entry]) -> None:
+    asked: list[str | None] = []
 
     def content(sha256: str | None) -> bytes | None:
+        asked.append(sha256)
         if sha256 == digest(b"b"):
             raise StoreTampered("damaged")
         return b"whole"
@@ -1150,6 +1174,7 @@ def test_a_content_that_is_damaged_is_not_named_again_as_a_way_out() -> None:
         changes.plan_rollback(b"c", history, content, "root.crt", identity=None, force=False)
     whole = "the content before 2026-01-01 00:00 UTC is whole"
     assert refused.value.fix == (f"qs-certs rollback 1   # {whole}", "qs-certs history")
+    assert asked == [digest(b"b"), digest(b"a")]
 
 
 @pytest.mark.parametrize(
