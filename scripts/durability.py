@@ -17,7 +17,7 @@ import sys
 
 from environment import CHECKOUT, program
 
-SUITES = ("tests/faults", "tests/durability", "tests/fuzz")
+SUITES = ("tests/faults", "tests/durability", "tests/laws", "tests/fuzz")
 PAGE = CHECKOUT / "docs" / "durability.md"
 FORMS = ("by default", "QS_CERTS_LONG=1")
 HEAD = f"| what ran | {FORMS[0]} | {FORMS[1]} |"

@@ -345,7 +345,7 @@ def test_each_hint_is_for_the_file_that_it_was_said_of(machine: Machine) -> None
     mend = f"qs-certs install --repair --dedicated --user {ben.name}"
     assert f"hint: {mend}" in machine("list", "--dedicated", *users(ben)).err
     done = machine("install", "--offline", "--dedicated", *users(ben))
-    assert (done.code, f"next  {mend}" in done.out) == (1, True), done
+    assert (done.code, f"fix   {mend}" in done.out) == (1, True), done
     assert machine(*mend.split()[1:], "--offline").code == 0
     assert own.read_bytes() == EMBEDDED
     assert not file_of(ben).exists()
@@ -355,7 +355,7 @@ def test_each_hint_is_for_the_file_that_it_was_said_of(machine: Machine) -> None
     done = machine("history", *users(ben))
     assert done.code == 5, done
     way_on = f"qs-certs history --quarantine --user {ben.name}"
-    assert f"next  {way_on}   #" in done.out
+    assert f"fix   {way_on}   #" in done.out
     assert machine(*way_on.split()[1:]).code == 0
     assert machine("history", *users(ben)).code == 0
 
