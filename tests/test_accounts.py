@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -606,7 +607,12 @@ def test_a_folder_that_turns_into_a_link_while_root_works_leads_nowhere(
     try:
         assert flipper.stdout is not None
         flipper.stdout.readline()
-        done = machine.with_code(_TRIES)(ben.name, str(TRIES))
+        ended: Counter[str] = Counter()
+        for _ in range(20):  # which of the two is met is chance: until both were
+            done = machine.with_code(_TRIES)(ben.name, str(TRIES))
+            ended.update(json.loads(done.out))
+            if ended["failed"] and ended["changed"]:
+                break
         assert flipper.poll() is None, "it went on to the end"
     finally:
         flipper.kill()
@@ -614,12 +620,14 @@ def test_a_folder_that_turns_into_a_link_while_root_works_leads_nowhere(
         assert flipper.stdout is not None
         flipper.stdout.close()
     assert snapshot(outside) == before
-    ended = json.loads(done.out)
-    assert sum(ended.values()) == TRIES, done
+    assert sum(ended.values()) % TRIES == 0, done
     assert ended["failed"] > 0, "the link was met"
-    assert ended.get("changed", 0) > 0, "and the folder, too"
+    assert ended["changed"] > 0, "and the folder, too"
     assert owners_in(ben.home) <= {(ben.uid, ben.gid)}
-    count("changes against a folder that turns into a link, none of which led outside", TRIES)
+    count(
+        "changes against a folder that turns into a link, none of which led outside",
+        sum(ended.values()),
+    )
 
 
 # --- who is meant -------------------------------------------------------------------------------
