@@ -84,14 +84,16 @@ def history(
 
     def look() -> HistoryReport:
         store = Store(accounts.store_folder())
-        entries = store.changes(path)
         findings = quarantined(store)
         try:
-            entries = store.happened(path, files.read(files.resolve(path)))
+            content = files.read(files.resolve(path))
         except (CouldNotRead, TargetRefused) as error:
+            entries = store.changes(path)
             unsure = [each.change.id for each in entries if each.applied is None]
             if unsure:
                 findings += (_unsure(unsure, error),)
+        else:
+            entries = store.happened(path, content)
         if identity is not None:
             found = changes.numbered(entries, identity, path).change
             before, after = store.content(found.before), store.content(found.after)

@@ -137,7 +137,7 @@ def test_ten_thousand_changes_cost_a_run_at_most_half_of_it(tmp_path: Path, coun
     empty.root_file.write_bytes(grown.root_file.read_bytes())
     took: dict[tuple[str, bool], list[float]] = {}
     ratios: dict[str, float] = {}
-    for rounds in range(1, 9):  # a machine with other work to do needs more of them
+    for rounds in range(1, 17):  # a machine with other work to do needs more of them
         for words in commands:
             for program in (empty, grown):
                 asked = words if program is grown or words[-1] != "10001" else ("history", "1")
@@ -152,8 +152,7 @@ def test_ten_thousand_changes_cost_a_run_at_most_half_of_it(tmp_path: Path, coun
         count(
             f"history: {name} after 10,000 changes, % of an empty store's time", round(ratio * 100)
         )
-        # Half as much again is the aim (docs/speed.md); a busy machine must not fail this.
-        assert ratio <= 1.75, (name, ratio)
+        assert ratio <= 1.5, (name, ratio)
 
 
 def test_history_shows_a_person_the_newest_and_a_script_all(program: Program) -> None:
