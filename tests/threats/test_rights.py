@@ -14,7 +14,7 @@ import pytest
 
 from qs_certs import accounts
 from qs_certs.accounts import Account
-from qs_certs.errors import CouldNotWrite, ExitCode, TargetRefused
+from qs_certs.errors import CouldNotTell, ExitCode, TargetRefused
 from qs_certs.results import Change, Finding
 from tests.program import SOURCE, Program
 
@@ -80,7 +80,7 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
     sent = pickle.dumps(Bomb(tmp_path / "pwned"))
     with (
         mock.patch.object(accounts, "_answer_of_child", return_value=sent),
-        pytest.raises(CouldNotWrite, match="no answer of ours"),
+        pytest.raises(CouldNotTell, match="no answer of ours"),
     ):
         accounts.run_as(account, lambda: None)
     assert not (tmp_path / "pwned").exists()
@@ -98,6 +98,7 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
         pytest.param(b"cqs_certs.accounts\nrun_as\n.", id="a function of ours"),
         pytest.param(b"cbuiltins\neval\n.", id="a builtin"),
         pytest.param(b"cqs_certs.accounts\nPath\n.", id="a class of somebody else's"),
+        pytest.param(b"cqs_certs.accounts\nAccount\n.", id="a class of ours, which is no outcome"),
         pytest.param(b"\x80\x05garbage", id="garbage"),
         pytest.param(b"", id="nothing"),
     ],
@@ -106,7 +107,7 @@ def test_only_values_of_ours_are_taken_from_a_child(sent: bytes) -> None:
     account = Account("nobody", STRANGER, STRANGER, "/")
     with (
         mock.patch.object(accounts, "_answer_of_child", return_value=sent),
-        pytest.raises(CouldNotWrite, match="answer"),
+        pytest.raises(CouldNotTell, match="answer"),
     ):
         accounts.run_as(account, lambda: None)
 
