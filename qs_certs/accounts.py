@@ -389,9 +389,17 @@ def _become(account: Account, groups: list[int]) -> None:
         raise AssertionError("unreachable")
     signal.signal(signal.SIGINT, _interrupt_once)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.setgroups(groups)
-    os.setgid(account.gid)
-    os.setuid(account.uid)
+    try:
+        # macOS takes 16 groups, its own first, and many an administrator is in more.
+        os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+    except OSError as error:  # a container may withhold these rights even from root
+        raise CouldNotWrite(
+            f"could not take on the rights of user {account.name}; nothing was changed",
+            why=error.strerror,
+            fix=("run qs-certs as that user",),
+        ) from error
     if account.uid != 0:
         try:
             os.setuid(0)

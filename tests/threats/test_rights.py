@@ -134,6 +134,53 @@ def test_values_of_ours_come_back_from_a_child(value: object) -> None:
     assert (refused.value.why, refused.value.fix) == ("because", ("this",))
 
 
+@needs_root
+def test_a_user_in_more_groups_than_a_process_can_be_in_is_served() -> None:
+    """macOS takes sixteen, and its first account is in more: here as many as Linux refuses."""
+    groups = list(range(STRANGER, STRANGER + 70_000))
+    with pytest.raises(ValueError, match="too many groups"):
+        os.setgroups(groups)  # the control
+    account = Account("nobody", STRANGER, STRANGER, "/")
+    with mock.patch.object(os, "getgrouplist", return_value=groups):
+        taken = accounts.run_as(account, os.getgroups)
+    assert STRANGER in taken
+    assert len(taken) == os.sysconf("SC_NGROUPS_MAX")
+
+
+_WORK = f"""\
+import os, sys
+from qs_certs import accounts, errors
+try:
+    print(accounts.run_as(accounts.Account("nobody", {STRANGER}, {STRANGER}, "/"), os.geteuid))
+except errors.QsCertsError as error:
+    print(error.message, error.why)
+    sys.exit(error.exit_code)
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(("withheld", "code"), [("setgid", 6), ("setuid", 6), ("sys_time", 0)])
+def test_a_root_that_may_not_take_another_s_rights_does_no_work_for_them(
+    program: Program, withheld: str, code: int
+) -> None:
+    """As in a container without these capabilities; it is no bug of ours."""
+    if sys.platform != "linux":
+        pytest.skip("only on Linux")
+    less = [f"--bounding-set=-{withheld}", f"--inh-caps=-{withheld}"]
+    done = subprocess.run(
+        ["setpriv", *less, sys.executable, "-c", _WORK],
+        env=program.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done
+    assert done.stdout.startswith(
+        str(STRANGER) if code == 0 else "could not take on the rights of user nobody"
+    )
+    assert ("Operation not permitted" in done.stdout) is (code == 6)
+
+
 _DUMPABLE = """\
 import ctypes
 from qs_certs import accounts
