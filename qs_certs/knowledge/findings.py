@@ -899,7 +899,7 @@ _ERRORS = (
         "The work for a user ended without an answer",
         "Its process was killed, perhaps for want of memory. The file is whole, with its old or its "
         "new content; its history says which.",
-        ("qs-certs history --user <name>", "qs-certs check --user <name>"),
+        ("qs-certs history --user <name>",),
     ),
     FindingKind(
         "could-not-write",
