@@ -20,6 +20,7 @@ from typing import Generic, NoReturn, TypeVar, cast
 from qs_certs import windows
 from qs_certs.errors import (
     Bug,
+    CouldNotTell,
     CouldNotWrite,
     Interrupted,
     QsCertsError,
@@ -179,8 +180,9 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
     that *work* needs must be imported before.  The child is always waited for: Ctrl-C reaches it
     from the terminal, and this process when the child has ended.
 
-    Raises TargetRefused where the home of an account that was chosen is not to be trusted, and Bug
-    for an exception in the child that nobody foresaw.
+    Raises TargetRefused where the home of an account that was chosen is not to be trusted,
+    CouldNotTell where the child ends without an answer, as one that was killed, and Bug for an
+    exception in it that nobody foresaw.
     """
     if account is None:
         return work()
@@ -200,19 +202,25 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
                 fix=("run the same command again",),
             ) from error
     if not answer:
-        raise CouldNotWrite(f"the work for user {account.name} ended without an answer")
+        raise _could_not_tell(account, "without an answer", "its process was killed")
     try:
         outcome = cast("_Returned[T] | _Raised", _read_answer(answer))
     except Exception as error:
-        raise CouldNotWrite(
-            f"the work for user {account.name} ended with no answer of ours"
-        ) from error
+        raise _could_not_tell(account, "with no answer of ours", None) from error
     if isinstance(outcome, _Raised):
         raise outcome.error()
     return outcome.value
 
 
-def _read_answer(answer: bytes) -> object:
+def _could_not_tell(account: Account, how: str, why: str | None) -> CouldNotTell:
+    return CouldNotTell(
+        f"the work for user {account.name} ended {how}; their file is whole, old or new",
+        why=why,
+        fix=("run the same command again",),
+    )
+
+
+def _read_answer(answer: bytes) -> _Returned[object] | _Raised:
     """What a child sent: our values and dates, and nothing that could be called.
 
     The child is our own code, but it runs as a user who may have found a way into it.
@@ -227,7 +235,10 @@ def _read_answer(answer: bytes) -> object:
                     return found
             raise pickle.UnpicklingError("not one of our values")
 
-    return Answer(io.BytesIO(answer)).load()
+    outcome = Answer(io.BytesIO(answer)).load()
+    if not isinstance(outcome, _Returned | _Raised):
+        raise pickle.UnpicklingError("not an outcome")
+    return outcome
 
 
 _VALUES = {"datetime", "qs_certs.accounts", "qs_certs.errors", "qs_certs.journal"}
@@ -378,9 +389,17 @@ def _become(account: Account, groups: list[int]) -> None:
         raise AssertionError("unreachable")
     signal.signal(signal.SIGINT, _interrupt_once)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.setgroups(groups)
-    os.setgid(account.gid)
-    os.setuid(account.uid)
+    try:
+        # macOS takes 16 groups, its own first, and many an administrator is in more.
+        os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+    except OSError as error:  # a container may withhold these rights even from root
+        raise CouldNotWrite(
+            f"could not take on the rights of user {account.name}; nothing was changed",
+            why=error.strerror,
+            fix=("run qs-certs as that user",),
+        ) from error
     if account.uid != 0:
         try:
             os.setuid(0)

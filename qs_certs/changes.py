@@ -19,6 +19,7 @@ from qs_certs.accounts import Account, Progress
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
+    CouldNotTell,
     CouldNotWrite,
     Interrupted,
     QsCertsError,
@@ -354,6 +355,8 @@ def change(
             target.account, lambda: _change(path, command, judge, dry_run=dry_run, disk=disk)
         )
     except QsCertsError as error:
+        if isinstance(error, CouldNotTell):  # doing it again may be one change too many
+            error.fix = ("qs-certs history   # says whether it was changed",)
         error.fix = for_this_file(error.fix, target)
         shown = error.diff if isinstance(error, _Drift) else ""
         return TargetResult(path, target.user, "failed", diff=shown, error=error)

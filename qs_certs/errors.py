@@ -4,6 +4,7 @@
     |-- WrongUsage               2   the call cannot be carried out as it stands
     |-- CouldNotFetch            4   trying again may help
     |   `-- CouldNotRead         4   a file that is there cannot be read
+    |-- CouldNotTell             4   another process ended without an answer: look, then go on
     |-- IntegrityError           5   stop and ask: never retry, never override
     |   |-- WrongFingerprint         a source holds certificates, but not the pinned one
     |   |-- RefusedSource            a source holds something that must not be installed
@@ -96,6 +97,14 @@ class CouldNotRead(CouldNotFetch):
     """A file cannot be read."""
 
     code = "could-not-read"
+
+
+class CouldNotTell(QsCertsError):
+    """A process that worked for an account ended without an answer: what it was to change may be
+    changed or not, and is whole."""
+
+    code = "could-not-tell"
+    exit_code = ExitCode.UNKNOWN
 
 
 class IntegrityError(QsCertsError):

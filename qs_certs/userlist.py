@@ -12,6 +12,7 @@ import os
 import plistlib
 import posixpath
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -84,9 +85,10 @@ def file_system(path: str, mounted: Mapping[str, str]) -> str:
 def over_network(kind: str) -> bool:
     """Whether a file system of that type lies on another machine, or at the mercy of a program.
 
-    Every `fuse.` one counts: who runs its program can make each access wait for ever.
+    Every FUSE one counts, with a subtype or without: who runs its program can make each access wait
+    for ever.  (`fuseblk` is a disk that root mounted.)
     """
-    return kind in _NETWORKED or kind.startswith("fuse.")
+    return kind in _NETWORKED or kind == "fuse" or kind.startswith("fuse.")
 
 
 _NETWORKED = frozenset(
@@ -423,9 +425,15 @@ else:
                 continue
             for name in names:
                 path = os.path.join(place, name)
-                if over_network(kind_of(path)) or os.path.islink(path) or not os.path.isdir(path):
+                if over_network(kind_of(path)):
                     continue
-                uid = os.stat(path).st_uid
+                try:
+                    status = os.lstat(path)  # no link is followed
+                except OSError:  # gone meanwhile
+                    continue
+                if not stat.S_ISDIR(status.st_mode):
+                    continue
+                uid = status.st_uid
                 if uid == 0:
                     if place == folder:  # /home/DOMAIN/NAME, as SSSD and Winbind lay it out
                         places.append(path)

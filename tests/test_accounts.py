@@ -736,8 +736,41 @@ def test_a_child_that_dies_is_no_success(machine: Machine) -> None:
         "changes._change = lambda *words, **more: os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = dying("install", "--offline", *users(machine.people[0]))
-    assert done.code == 6, done
+    assert done.code == 4, done
     assert "ended without an answer" in done.out
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_of_a_child_that_is_killed_nobody_says_that_it_changed_nothing(
+    machine: Machine, when: str
+) -> None:
+    """Exit code 6 would mean just that; the command that is named tells old from new."""
+    ana, ben, _ = machine.people
+    dying = machine.with_code(
+        "from qs_certs import files\n"
+        "import os, signal\n"
+        "replace = files.replace\n"
+        "def killed(path, *words, **more):\n"
+        f"    fatal = {ana.name!r} in path\n"
+        f"    if not fatal or {when!r} == 'after': replace(path, *words, **more)\n"
+        "    if fatal: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.replace = killed"
+    )
+    done = dying("install", "--offline", *users(ana, ben), "--json")
+    valid(done.document, "install")
+    assert done.code == 4, done
+    assert file_of(ana).exists() == (when == "after")
+    assert file_of(ben).exists(), "the others go on"
+    error = done.document["targets"][0]["error"]
+    assert error["code"] == "could-not-tell"
+    assert error["message"].endswith("their file is whole, old or new")
+    command = error["fix"][0].partition("   #")[0]
+    assert command == f"qs-certs history --user {ana.name}"
+    told = machine(*command.split()[1:], "--json").document["accounts"][0]
+    assert len(told["changes"]) == (when == "after")
+    control = machine("install", "--offline", *users(ana), "--json")
+    assert control.code == 0
+    assert control.document["status"] == ("unchanged" if when == "after" else "changed")
 
 
 def test_a_process_that_cannot_be_had_is_one_user_s_failure(machine: Machine) -> None:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -135,7 +136,10 @@ def test_who_is_left_out_is_counted_where_there_are_many() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "networked"),
-    [(each, True) for each in ("nfs", "nfs4", "cifs", "autofs", "afs", "fuse.sshfs", "smb3")]
+    [
+        (each, True)
+        for each in ("nfs", "nfs4", "cifs", "autofs", "afs", "fuse.sshfs", "fuse", "smb3")
+    ]
     + [
         (each, False) for each in ("ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "fuseblk", "")
     ],
@@ -211,6 +215,38 @@ def test_owners_are_found_below_home_and_in_a_domain_s_folder(tmp_path: Path) ->
     assert {each.uid for each in found} == {1, 2}
     assert userlist._owners(str(tmp_path), lambda _: "nfs") == ()
     assert userlist._owners(str(tmp_path / "nothing"), lambda _: ANYWHERE) == ()
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2])
+def test_a_home_that_goes_while_it_is_looked_at_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("not on Windows: owners of another kind")
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give folders away")
+    for name, uid in (("ana", 1), ("ben", 2), ("cam", 3)):
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, uid, uid)
+    ben = str(tmp_path / "ben")
+    looked: list[str] = []
+
+    def watch(of: Callable[[str], os.stat_result]) -> Callable[[str], os.stat_result]:
+        def look(path: str) -> os.stat_result:
+            if path == ben:
+                if len(looked) == looks:
+                    os.rmdir(ben)
+                looked.append(path)
+            return of(path)
+
+        return look
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "lstat", watch(os.lstat))
+        patched.setattr(os, "stat", watch(os.stat))
+        found = userlist._owners(str(tmp_path), lambda _: ANYWHERE)
+    assert looked
+    assert {each.uid for each in found} == ({1, 3} if looks == 0 else {1, 2, 3})
 
 
 # --- macOS --------------------------------------------------------------------------------------

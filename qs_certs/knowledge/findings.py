@@ -894,6 +894,14 @@ _ERRORS = (
         ("qs-certs history", "qs-certs install"),
     ),
     FindingKind(
+        "could-not-tell",
+        "error",
+        "The work for a user ended without an answer",
+        "Its process was killed, perhaps for want of memory. The file is whole, with its old or its "
+        "new content; its history says which.",
+        ("qs-certs history --user <name>",),
+    ),
+    FindingKind(
         "could-not-write",
         "error",
         "The file could not be written",

@@ -14,7 +14,7 @@ import pytest
 
 from qs_certs import accounts
 from qs_certs.accounts import Account
-from qs_certs.errors import CouldNotWrite, ExitCode, TargetRefused
+from qs_certs.errors import CouldNotTell, ExitCode, TargetRefused
 from qs_certs.results import Change, Finding
 from tests.program import SOURCE, Program
 
@@ -80,7 +80,7 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
     sent = pickle.dumps(Bomb(tmp_path / "pwned"))
     with (
         mock.patch.object(accounts, "_answer_of_child", return_value=sent),
-        pytest.raises(CouldNotWrite, match="no answer of ours"),
+        pytest.raises(CouldNotTell, match="no answer of ours"),
     ):
         accounts.run_as(account, lambda: None)
     assert not (tmp_path / "pwned").exists()
@@ -98,6 +98,7 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
         pytest.param(b"cqs_certs.accounts\nrun_as\n.", id="a function of ours"),
         pytest.param(b"cbuiltins\neval\n.", id="a builtin"),
         pytest.param(b"cqs_certs.accounts\nPath\n.", id="a class of somebody else's"),
+        pytest.param(b"cqs_certs.accounts\nAccount\n.", id="a class of ours, which is no outcome"),
         pytest.param(b"\x80\x05garbage", id="garbage"),
         pytest.param(b"", id="nothing"),
     ],
@@ -106,7 +107,7 @@ def test_only_values_of_ours_are_taken_from_a_child(sent: bytes) -> None:
     account = Account("nobody", STRANGER, STRANGER, "/")
     with (
         mock.patch.object(accounts, "_answer_of_child", return_value=sent),
-        pytest.raises(CouldNotWrite, match="answer"),
+        pytest.raises(CouldNotTell, match="answer"),
     ):
         accounts.run_as(account, lambda: None)
 
@@ -131,6 +132,53 @@ def test_values_of_ours_come_back_from_a_child(value: object) -> None:
     with pytest.raises(TargetRefused, match="no") as refused:
         accounts.run_as(account, refuse)
     assert (refused.value.why, refused.value.fix) == ("because", ("this",))
+
+
+@needs_root
+def test_a_user_in_more_groups_than_a_process_can_be_in_is_served() -> None:
+    """macOS takes sixteen, and its first account is in more: here as many as Linux refuses."""
+    groups = list(range(STRANGER, STRANGER + 70_000))
+    with pytest.raises(ValueError, match="too many groups"):
+        os.setgroups(groups)  # the control
+    account = Account("nobody", STRANGER, STRANGER, "/")
+    with mock.patch.object(os, "getgrouplist", return_value=groups):
+        taken = accounts.run_as(account, os.getgroups)
+    assert STRANGER in taken
+    assert len(taken) == os.sysconf("SC_NGROUPS_MAX")
+
+
+_WORK = f"""\
+import os, sys
+from qs_certs import accounts, errors
+try:
+    print(accounts.run_as(accounts.Account("nobody", {STRANGER}, {STRANGER}, "/"), os.geteuid))
+except errors.QsCertsError as error:
+    print(error.message, error.why)
+    sys.exit(error.exit_code)
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(("withheld", "code"), [("setgid", 6), ("setuid", 6), ("sys_time", 0)])
+def test_a_root_that_may_not_take_another_s_rights_does_no_work_for_them(
+    program: Program, withheld: str, code: int
+) -> None:
+    """As in a container without these capabilities; it is no bug of ours."""
+    if sys.platform != "linux":
+        pytest.skip("only on Linux")
+    less = [f"--bounding-set=-{withheld}", f"--inh-caps=-{withheld}"]
+    done = subprocess.run(
+        ["setpriv", *less, sys.executable, "-c", _WORK],
+        env=program.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done
+    assert done.stdout.startswith(
+        str(STRANGER) if code == 0 else "could not take on the rights of user nobody"
+    )
+    assert ("Operation not permitted" in done.stdout) is (code == 6)
 
 
 _DUMPABLE = """\
