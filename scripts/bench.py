@@ -303,6 +303,8 @@ def relay(port: int, delay: float) -> Iterator[int]:
             while True:
                 client, _ = listener.accept()
                 upstream = socket.create_connection(("127.0.0.1", port))
+                for end in (client, upstream):  # pass on what comes when it comes
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for source, sink, wait in ((client, upstream, 0.0), (upstream, client, delay)):
                     threading.Thread(target=pump, args=(source, sink, wait), daemon=True).start()
 

@@ -119,5 +119,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(CHECKOUT))
     sys.exit(main(sys.argv[1:]))

@@ -64,6 +64,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         f"{SWEEP}[foreign file]",
         f"{SWEEP}[rollback to absence]",
     ),
+    "journal": ("test_store.py", "test_history.py", CORNERS),
     "changes": ("test_changes.py", "test_store.py", CORNERS, f"{SWEEP}[foreign file]"),
 }
 """The tests of each room, below tests/: the fast ones, which is what makes the figures strict."""
@@ -77,6 +78,7 @@ WITNESSES: dict[str, tuple[str, ...]] = {
     "diagnosis": ("test_check_cli.py",),
     "files": FAULTS,
     "store": FAULTS,
+    "journal": ("test_changes.py", *FAULTS),
     "changes": (*FAULTS, "test_stories.py"),
 }
 """Slower tests, for what survived the others: see --again."""

@@ -7,15 +7,19 @@ tests hold to the program; the rest comes out of the rooms that own it.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from qs_certs import cli
-
 CHECKOUT = Path(__file__).resolve().parent.parent
+if str(CHECKOUT) not in sys.path:
+    sys.path.insert(0, str(CHECKOUT))  # called in an environment without qs-certs, or with another
+
+from qs_certs import cli  # noqa: E402
+
 README = (CHECKOUT / "README.md").read_text("utf-8")
 
 ENVIRONMENT = (

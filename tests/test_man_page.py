@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import manpage
@@ -29,6 +30,21 @@ def test_a_page_that_is_behind_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert manpage.main(["--check"]) == 1
     assert manpage.main([]) == 0
     assert manpage.main(["--check"]) == 0
+
+
+def test_the_script_speaks_of_its_own_checkout_whatever_is_installed(tmp_path: Path) -> None:
+    for folder in ("qs_certs", "scripts"):
+        shutil.copytree(SOURCE / folder, tmp_path / folder)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(PAGE, tmp_path / "docs")
+    shutil.copy(SOURCE / "README.md", tmp_path)
+    command = [sys.executable, str(tmp_path / "scripts" / "manpage.py"), "--check"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    version = tmp_path / "qs_certs" / "__init__.py"
+    version.write_text(version.read_text("utf-8").replace('__version__ = "', '__version__ = "9'))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def set_in(width: int, source: str) -> tuple[str, str]:

@@ -71,3 +71,9 @@ def test_what_is_tested_is_killed_and_what_makes_no_difference_survives() -> Non
     bound = next(at for at, line in enumerate(lines, 1) if "libpq_major: int = 18" in line)
     done = tried("--lines", f"{bound}-{bound}")
     assert "survived  libpq.outcomes" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_page_has_figures_of_every_room_or_says_that_it_has_none() -> None:
+    figures = mutation.EXPLAINED.read_text("utf-8").split("\n## Figures\n")[1].split("\n## ")[0]
+    assert [room for room in mutation.ROOMS if f"`{room}`" not in figures] == []
+    assert "`cli`" not in figures, "a control: no room of the tool"
