@@ -254,7 +254,7 @@ def _as(user: int, work: Callable[[], Outcome]) -> Callable[[], Outcome]:
         pytest.param(
             NOBODY,
             marks=pytest.mark.skipif(
-                os.geteuid() != 0, reason="only on Linux as root: two users are needed"
+                os.geteuid() != 0, reason="needs root: two users"
             ),
         ),
     ],

@@ -148,7 +148,7 @@ def test_a_child_cannot_be_traced_by_the_user_whose_rights_it_has(program: Progr
     if sys.platform != "linux":
         pytest.skip("only on Linux")
     if Path("/proc/sys/fs/suid_dumpable").read_text("ascii").strip() == "1":
-        pytest.skip("only on Linux as it is by default: fs.suid_dumpable is 1 here")
+        pytest.skip("needs fs.suid_dumpable as it is by default; it is 1 here")
     done = subprocess.run(
         [sys.executable, "-c", _DUMPABLE], env=program.environment, capture_output=True, check=True
     )
