@@ -493,11 +493,7 @@ def lay(trap: Trap, account: Account, outside: Path) -> None:
     """Lay the trap as *account* would have; no folder in it is left to root."""
     trap(Path(account.home), outside)
     for place in Path(account.home).rglob("*"):
-        if (
-            (not place.is_symlink() and not place.stat().st_nlink > 1)
-            or place.is_dir()
-            or place.is_symlink()
-        ):
+        if place.is_symlink() or place.is_dir() or place.stat().st_nlink == 1:
             os.chown(place, account.uid, account.gid, follow_symlinks=False)
 
 
