@@ -43,7 +43,6 @@ def good(reason: str) -> bool:
     return False
 
 
-
 def strict(environ: dict[str, str] | os._Environ[str]) -> bool:
     return environ.get("CI") == "true" and environ.get("QS_CERTS_SKIPS") != "allowed"
 
