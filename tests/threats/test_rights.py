@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import subprocess
@@ -131,6 +132,30 @@ def test_values_of_ours_come_back_from_a_child(value: object) -> None:
     with pytest.raises(TargetRefused, match="no") as refused:
         accounts.run_as(account, refuse)
     assert (refused.value.why, refused.value.fix) == ("because", ("this",))
+
+
+_RIGHTS = """\
+import os
+from qs_certs import accounts
+os.setgroups([0, 4242])
+os.umask(0)
+def rights():
+    mask = os.umask(0)
+    os.umask(mask)
+    return sorted({os.getgid(), os.getegid(), *os.getgroups()}), mask
+print((rights(), accounts.run_as(accounts.Account("nobody", 65534, 65534, "/"), rights)))
+"""
+
+
+@needs_root
+def test_a_child_keeps_no_group_of_root_s_and_no_umask(program: Program) -> None:
+    """A group of root's would open what the user cannot; the umask may be one that opens all."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RIGHTS], env=program.environment, capture_output=True, check=True
+    )
+    ours, the_childs = ast.literal_eval(done.stdout.decode())
+    assert ours == ([0, 4242], 0)  # the control
+    assert the_childs == (sorted(set(os.getgrouplist("nobody", STRANGER))), 0o022)
 
 
 _DUMPABLE = """\
