@@ -200,8 +200,10 @@ def ensure(cache: Path) -> Windows:
 
     Raises WindowsMissing where this machine lacks what it is made of.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise WindowsMissing("only on Linux on x86-64")
+    if sys.platform != "linux":
+        raise WindowsMissing("only on Linux")
+    if platform.machine() != "x86_64":
+        raise WindowsMissing("only on x86-64")
     import fcntl
 
     for tool in (WINE, WINESERVER, COMPILER):

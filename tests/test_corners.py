@@ -1090,7 +1090,8 @@ def test_a_file_that_openssl_cannot_load_is_not_already_there(
     monkeypatch.setattr(openssl, "load", load)
     result = install(target)
     if error is None:
-        assert result.status != "unchanged" or result.present == ()
+        assert isinstance(result.error, TargetDamaged)
+        assert (result.status, result.present) == ("failed", ())
     else:
         assert isinstance(result.error, CouldNotRead)
 

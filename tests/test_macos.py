@@ -109,7 +109,7 @@ def caseless(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux":
         pytest.skip("only on Linux: lowntfs-3g")
     if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("only on Linux, as root and with /dev/fuse")
+        pytest.skip("needs root and /dev/fuse")
     image, place = tmp_path / "image", tmp_path / "mount"
     place.mkdir()
     with image.open("wb") as file:
@@ -123,7 +123,7 @@ def caseless(tmp_path: Path) -> Iterator[Path]:
     except FileNotFoundError:
         pytest.skip("needs ntfs-3g")
     if mounted.returncode != 0:  # a container may have the device and not the right to mount
-        pytest.skip(f"only on Linux where FUSE may mount: {mounted.stderr.decode().strip()}")
+        pytest.skip(f"needs the right to mount with FUSE: {mounted.stderr.decode().strip()}")
     try:
         yield place
     finally:

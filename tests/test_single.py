@@ -133,7 +133,7 @@ def test_where_there_is_nothing_but_the_c_library_it_does_everything(bare: Path)
 
 
 @pytest.mark.parametrize("words", ["check --json", "roots --json", "clients psql --json",
-                                   "install --offline --dry-run --json", "history --json"])  # fmt: skip
+                                   "install --offline --dry-run --json", "history --json", "--version"])  # fmt: skip
 def test_it_says_what_the_program_says(made: Path, tmp_path: Path, words: str) -> None:
     program = Program(tmp_path / "home", {"PATH": "/nowhere", "HTTPS_PROXY": ""})
     program.home.mkdir()

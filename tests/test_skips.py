@@ -1,4 +1,4 @@
-"""With CI=true a skip is a failure, unless its reason is good everywhere."""
+"""With CI=true a skip is a failure, unless it is for another system or Python than this one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests import skips
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +27,9 @@ def outcome(folder: Path, source: str, **environ: str) -> int:
 
 SKIP = "import pytest\ndef test_it():\n    pytest.skip({reason!r})\ndef test_other(): pass\n"
 WHOLE_FILE = "import pytest\npytest.skip('no psql', allow_module_level=True)\n"
+HERE = next(name for name in ("Linux", "macOS", "Windows") if skips.HERE[name])
+ELSEWHERE = "Windows" if HERE == "Linux" else "Linux"
+OURS = sys.version_info.minor
 EXPECTED = "import pytest\n@pytest.mark.xfail\ndef test_it():\n    assert False\n"
 
 
@@ -33,9 +38,16 @@ EXPECTED = "import pytest\n@pytest.mark.xfail\ndef test_it():\n    assert False\
     [
         ("no psql on this machine", 1),
         ("psql is only on Linux", 1),
-        ("only on Windows", 0),
-        ("not on macOS: no setpriv", 0),
-        ("needs Python 3.13", 0),
+        (f"only on {ELSEWHERE}", 0),
+        (f"only on {HERE}, with the right to mount", 1),
+        (f"not on {HERE}: no setpriv", 0),
+        (f"not on {ELSEWHERE}: no setpriv", 1),
+        (f"not on {ELSEWHERE} or {HERE}: it is the rule there", 0),
+        (f"only on {ELSEWHERE} or {HERE}, as root", 1),
+        (f"needs Python 3.{OURS + 1}", 0),
+        (f"needs Python 3.{OURS}", 1),
+        (f"needs Python 3.{OURS - 1} or older: atheris", 0),
+        (f"needs Python 3.{OURS} or older: atheris", 1),
     ],
 )
 def test_on_ci_a_skip_needs_a_good_reason(tmp_path: Path, reason: str, expected: int) -> None:

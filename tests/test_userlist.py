@@ -73,6 +73,9 @@ def test_the_range_of_people_s_ids_is_that_of_login_defs(text: str, ids: range) 
         pytest.param(account("container", 100_000), False, id="beyond"),
         pytest.param(account("bot", 1001, "/usr/sbin/nologin"), False, id="nologin"),
         pytest.param(account("bot", 1001, "/bin/false"), False, id="false"),
+        pytest.param(account("bot", 1001, "/bin/sync"), False, id="sync"),
+        pytest.param(account("bot", 1001, "/sbin/shutdown"), False, id="shutdown"),
+        pytest.param(account("bot", 1001, "/sbin/halt"), False, id="halt"),
         pytest.param(account("ana", 1001, ""), True, id="the default shell"),
     ],
 )

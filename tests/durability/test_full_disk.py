@@ -92,7 +92,7 @@ def full_world(folder: Path, kind: str) -> Iterator[World]:
                 stack.enter_context(mounted(folder / "mnt", *options))
             yield World(folder / "mnt")
     except CannotMount as refusal:
-        pytest.skip(f"only on Linux, with the right to mount: {refusal}")
+        pytest.skip(f"needs the right to mount: {refusal}")
 
 
 @pytest.fixture

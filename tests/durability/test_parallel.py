@@ -253,9 +253,7 @@ def _as(user: int, work: Callable[[], Outcome]) -> Callable[[], Outcome]:
         0,
         pytest.param(
             NOBODY,
-            marks=pytest.mark.skipif(
-                os.geteuid() != 0, reason="only on Linux as root: two users are needed"
-            ),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="needs root: two users"),
         ),
     ],
     ids=["two stores", "two users"],

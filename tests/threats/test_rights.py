@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import subprocess
@@ -181,6 +182,30 @@ def test_a_root_that_may_not_take_another_s_rights_does_no_work_for_them(
     assert ("Operation not permitted" in done.stdout) is (code == 6)
 
 
+_RIGHTS = """\
+import os
+from qs_certs import accounts
+os.setgroups([0, 4242])
+os.umask(0)
+def rights():
+    mask = os.umask(0)
+    os.umask(mask)
+    return sorted({os.getgid(), os.getegid(), *os.getgroups()}), mask
+print((rights(), accounts.run_as(accounts.Account("nobody", 65534, 65534, "/"), rights)))
+"""
+
+
+@needs_root
+def test_a_child_keeps_no_group_of_root_s_and_no_umask(program: Program) -> None:
+    """A group of root's would open what the user cannot; the umask may be one that opens all."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RIGHTS], env=program.environment, capture_output=True, check=True
+    )
+    ours, the_childs = ast.literal_eval(done.stdout.decode())
+    assert ours == ([0, 4242], 0)  # the control
+    assert the_childs == (sorted(set(os.getgrouplist("nobody", STRANGER))), 0o022)
+
+
 _DUMPABLE = """\
 import ctypes
 from qs_certs import accounts
@@ -196,7 +221,7 @@ def test_a_child_cannot_be_traced_by_the_user_whose_rights_it_has(program: Progr
     if sys.platform != "linux":
         pytest.skip("only on Linux")
     if Path("/proc/sys/fs/suid_dumpable").read_text("ascii").strip() == "1":
-        pytest.skip("only on Linux as it is by default: fs.suid_dumpable is 1 here")
+        pytest.skip("needs fs.suid_dumpable as it is by default; it is 1 here")
     done = subprocess.run(
         [sys.executable, "-c", _DUMPABLE], env=program.environment, capture_output=True, check=True
     )
