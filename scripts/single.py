@@ -40,6 +40,8 @@ EXCLUDED = (
     *("tkinter", "unittest", "doctest", "pydoc", "sqlite3", "lzma", "bz2", "curses", "readline"),
     *("xmlrpc", "dbm", "ensurepip", "venv", "lib2to3", "distutils", "test", "tomli"),
 )
+# Whose versions `--version` reports, which it reads in their metadata.
+REPORTED = ("certifi", "cryptography", "platformdirs", "requests", "typer")
 
 
 def build(python: Sequence[str], folder: Path) -> Path:
@@ -61,6 +63,8 @@ def build(python: Sequence[str], folder: Path) -> Path:
         command += ["--strip"] if system == "linux" else []
         for module in EXCLUDED:
             command += ["--exclude-module", module]
+        for package in REPORTED:
+            command += ["--copy-metadata", package]
         command.append(str(CHECKOUT / "qs_certs" / "__main__.py"))
         # The order of sets and the dates inside: PyInstaller, "Creating a Reproducible Build".
         fixed = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "1580601600"}
