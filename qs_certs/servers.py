@@ -32,7 +32,8 @@ def asked_for(
 ) -> Connection | None:
     """The connection that the command line names; None where it names none.
 
-    Raises WrongUsage for what libpq would refuse.
+    Raises WrongUsage for what libpq would refuse, and where an option holds a connection string,
+    with its password as likely as not.
     """
     if conninfo is None and host is None and port is None and service is None:
         return None
@@ -43,7 +44,7 @@ def asked_for(
             values[keyword] = str(value)
     if host is not None:
         values.pop("hostaddr", None)
-    return resolved(Given(values, given.form, given.variables), around)
+    return resolved(settings.sieved(Given(values, given.form, given.variables)), around)
 
 
 def resolved(given: Given, around: Surroundings, origin: str | None = None) -> Connection:

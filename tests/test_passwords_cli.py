@@ -155,6 +155,10 @@ LINES = {
     "explain": ["explain", f"host=h password={SECRET}"],
     "explain, words": ["explain", "psql", "-h", "h", f"password={SECRET}"],
     "two strings": ["check", "host=h", f"postgresql://u:{SECRET}@h/db"],
+    "a URI for a host": ["check", "-h", f"postgresql://u:{WORD}@h/db"],
+    "user and password for a host": ["check", "--host", f"u:{WORD}@h"],
+    "a string for a host": ["check", "--host", f"host=h password={WORD}"],
+    "a string for a service": ["check", "--service", f"service=x password={WORD}"],
     "port": ["check", f"host=h port={SECRET}"],
     "sslmode": ["check", f"host=h sslmode={SECRET}"],
 }
