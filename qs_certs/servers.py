@@ -5,6 +5,7 @@ Reads service files and `.pgpass` (hosts only) where libpq would; nothing else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from qs_certs import files
@@ -44,7 +45,10 @@ def asked_for(
             values[keyword] = str(value)
     if host is not None:
         values.pop("hostaddr", None)
-    return resolved(settings.sieved(Given(values, given.form, given.variables)), around)
+    named = Given(values, given.form, given.variables)
+    if any(re.search(r"[=@\s]|//", each) for each in (host, service) if each):
+        named = settings.sieved(named)  # else it may be called after passwords
+    return resolved(named, around)
 
 
 def resolved(given: Given, around: Surroundings, origin: str | None = None) -> Connection:
