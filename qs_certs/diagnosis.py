@@ -5,6 +5,9 @@ The handshake looks, the pure rooms of `libpq` decide, and this room says why an
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -54,18 +57,33 @@ def at_once(
 ) -> list[R]:
     """*work* of each, in order; done side by side where there are several.
 
-    *progress* is told how many are done.
+    *progress* is told how many are done.  On Ctrl-C nobody waits for a server that does not answer:
+    the threads are daemons, which those of a ThreadPoolExecutor are not.
     """
     if len(items) <= 1:  # the common case pays for no threads
         return [work(each) for each in items]
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+    from concurrent.futures import Future, as_completed
 
-    with ThreadPoolExecutor(min(WORKERS, len(items))) as pool:
-        asked = [pool.submit(work, each) for each in items]
-        for done, _ in enumerate(as_completed(asked), start=1):
-            if progress is not None:
-                progress(done, len(items))
-        return [each.result() for each in asked]
+    asked: list[Future[R]] = [Future() for _ in items]
+    waiting: queue.SimpleQueue[tuple[Future[R], T]] = queue.SimpleQueue()
+    for pair in zip(asked, items, strict=True):
+        waiting.put(pair)
+
+    def serve() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                future, item = waiting.get_nowait()
+                try:
+                    future.set_result(work(item))
+                except BaseException as error:  # noqa: BLE001 - raised again on the other side
+                    future.set_exception(error)
+
+    for _ in range(min(WORKERS, len(items))):
+        threading.Thread(target=serve, name="qs-certs probe", daemon=True).start()
+    for done, _ in enumerate(as_completed(asked), start=1):
+        if progress is not None:
+            progress(done, len(items))
+    return [each.result() for each in asked]
 
 
 def facts_for(connection: Connection | None, around: Surroundings, target: str | None) -> Facts:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 
 from qs_certs import catalogue, rootfile
-from qs_certs.errors import ExitCode
+from qs_certs.errors import ExitCode, quoted
 from qs_certs.libpq.handshake import Handshake, Served
 from qs_certs.libpq.hostname import AlternativeName, names_in
 from qs_certs.libpq.settings import Server
@@ -63,6 +63,13 @@ def about_answer(shaken: Handshake, where: str) -> list[Finding]:
                 f"{where} closed the connection at once: a firewall, or an address allow-list?"
             )
             return [Finding("closed-at-once", "error", message, again, unknown)]
+        case "timed-out" if shaken.waits_for is not None:
+            message = (
+                f"{where}: libpq may wait for ever, since {shaken.waits_for} stands where a CRL is "
+                "expected and is a pipe or a device"
+            )
+            fix = (f"move {quoted(shaken.waits_for)} away",)
+            return [Finding("crl-failure", "error", message, fix, person)]
         case "timed-out":
             message = f"{where} did not answer in time{detail}"
             fix = ("wait longer: --timeout 30", "is a VPN or a firewall in the way?")

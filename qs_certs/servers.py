@@ -5,6 +5,7 @@ Reads service files and `.pgpass` (hosts only) where libpq would; nothing else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from qs_certs import files
@@ -32,7 +33,8 @@ def asked_for(
 ) -> Connection | None:
     """The connection that the command line names; None where it names none.
 
-    Raises WrongUsage for what libpq would refuse.
+    Raises WrongUsage for what libpq would refuse, and where an option holds a connection string,
+    with its password as likely as not.
     """
     if conninfo is None and host is None and port is None and service is None:
         return None
@@ -43,7 +45,10 @@ def asked_for(
             values[keyword] = str(value)
     if host is not None:
         values.pop("hostaddr", None)
-    return resolved(Given(values, given.form, given.variables), around)
+    named = Given(values, given.form, given.variables)
+    if any(re.search(r"[=@\s]|//", each) for each in (host, service) if each):
+        named = settings.sieved(named)  # else it may be called after passwords
+    return resolved(named, around)
 
 
 def resolved(given: Given, around: Surroundings, origin: str | None = None) -> Connection:

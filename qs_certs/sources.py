@@ -306,10 +306,14 @@ def _address(url: str) -> SplitResult:
 
 
 def _shown(address: SplitResult) -> str:
-    """An address for people: user names, passwords and tokens live in the parts left out."""
-    if not address.netloc:
+    """An address for people: user names, passwords and tokens live in the parts left out.
+
+    Where there is an `@`, nothing is shown: in a password that is not percent-encoded, the slash or
+    the question mark ends the host for `urlsplit`, and the rest of it stands where host or path do.
+    """
+    if not address.netloc or "@" in address.geturl():
         return "this URL"
-    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+    return f"{address.scheme}://{address.netloc}{address.path}"
 
 
 def _require_ca_bundle(path: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -288,6 +289,30 @@ def test_all_finds_every_known_server_and_is_bound_in_time(program: Program, pki
     assert "service-unusable" in codes(done)
     assert "Zq7Xv" not in done.out
     assert problems("check", done.document) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: SIGINT")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_ctrl_c_waits_for_no_server(program: Program, form: str) -> None:
+    """Not even for those that are being asked: they are given half a minute each."""
+    with serving(silent) as server, socket.create_server(("127.0.0.1", 0)) as asked:
+        services = "".join(
+            f"[{port}]\nhost=127.0.0.1\nport={port}\n"
+            for port in (server.port, asked.getsockname()[1])
+        )
+        (program.home / ".pg_service.conf").write_text(services)
+        process = program.start("check", "--all", "--timeout", "30", "--format", form)
+        with process, asked.accept()[0]:  # from here on there are threads that wait
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=25)
+            took = time.monotonic() - began
+    assert process.returncode == 130, (out, err)
+    assert took < 5
+    if form == "json":
+        assert json.loads(out)["error"]["code"] == "interrupted"
+    else:
+        assert (out, err) == (b"", b"qs-certs: interrupted\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: a pseudo-terminal")

@@ -6,8 +6,10 @@ PostgreSQL the real psql: both succeed or both fail.
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ import pytest
 from qs_certs import accounts, catalogue, sources
 from qs_certs.bundle import canonical
 from qs_certs.catalogue import Root
+from tests import clients
 from tests.clients import Psql
 from tests.conftest import Pki
 from tests.libpq.servers import (
@@ -409,6 +412,53 @@ def test_sslcrldir_replaces_root_crl(program: Program, world: World, psql: Psql)
     named = f"{full} sslcrl={lists}"
     assert program(*CHECK, named).code == 0
     assert psql.connect(named, world.home).outcome == "encrypted"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: named pipes")
+@pytest.mark.parametrize("place", ["root.crl", "sslcrl", "sslcrldir"])
+def test_nobody_waits_for_a_pipe_in_place_of_a_crl(
+    program: Program, world: World, psql: Psql, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """libpq does, and no time limit ends that: nothing that a check may call healthy."""
+    if sys.platform == "win32":
+        return  # for the type checker
+    full = world.conninfo + " sslmode=verify-full"
+    lists = world.home / "lists"
+    lists.mkdir()
+    for authority in (world.pki.root, world.pki.issuing):
+        told = ["openssl", "crl", "-noout", "-hash"]
+        name = subprocess.run(told, input=authority.crl(), capture_output=True, check=True).stdout
+        last = lists / f"{name.decode().strip()}.r0"
+        last.write_bytes(authority.crl())
+    whole = world.pki.root.crl() + world.pki.issuing.crl()
+    if place == "root.crl":
+        last = world.root_file.with_name("root.crl")
+        last.write_bytes(whole)
+    elif place == "sslcrl":
+        last = world.home / "all.crl"
+        last.write_bytes(whole)
+        full += f" sslcrl={last}"
+    else:
+        full += f" sslcrldir={lists}"
+    assert program.process(*CHECK, full).code == 0
+    assert psql.connect(full, world.home).outcome == "encrypted"
+
+    last.unlink()
+    os.mkfifo(last)
+    done = program.process(*CHECK, full)
+    assert done.code == 3
+    assert str(last) in codes(done)["crl-failure"]["message"]
+    assert "verified" not in codes(done)
+    assert server_of(done)["sslmodes"] == []
+    monkeypatch.setattr(clients, "_PATIENCE", 2)
+    with pytest.raises(clients.ClientDied):
+        psql.connect(full, world.home)
+
+    last.unlink()
+    last.symlink_to(os.devnull)  # ends at once, and holds nothing: ignored, or a list is missing
+    done = program.process(*CHECK, full)
+    theirs = psql.connect(full, world.home)
+    assert (done.code == 0) == (theirs.outcome == "encrypted"), (done, theirs)
 
 
 # --- a root of the catalogue ----------------------------------------------------------------------

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 import qs_certs
-from qs_certs import accounts, diagnosis, render
+from qs_certs import accounts, diagnosis, render, servers
 from qs_certs.errors import QsCertsError
 from qs_certs.libpq import pasted
 from qs_certs.libpq import settings as parsing
@@ -155,6 +155,10 @@ LINES = {
     "explain": ["explain", f"host=h password={SECRET}"],
     "explain, words": ["explain", "psql", "-h", "h", f"password={SECRET}"],
     "two strings": ["check", "host=h", f"postgresql://u:{SECRET}@h/db"],
+    "a URI for a host": ["check", "-h", f"postgresql://u:{WORD}@h/db"],
+    "user and password for a host": ["check", "--host", f"u:{WORD}@h"],
+    "a string for a host": ["check", "--host", f"host=h password={WORD}"],
+    "a string for a service": ["check", "--service", f"service=x password={WORD}"],
     "port": ["check", f"host=h port={SECRET}"],
     "sslmode": ["check", f"host=h sslmode={SECRET}"],
 }
@@ -177,6 +181,13 @@ def test_no_slip_on_the_command_line_repeats_the_password(
     assert WORD not in done.out + done.err
     assert done.out + done.err
     assert snapshot(program.home).keys() == {"."}
+
+
+def test_a_host_may_be_called_after_passwords() -> None:
+    """The control: only what is no name is refused."""
+    asked = servers.asked_for(accounts.surroundings({}), None, "password-db.example.com", 80, None)
+    assert asked is not None
+    assert asked.settings.servers[0].host == "password-db.example.com"
 
 
 PASTED = {

@@ -89,6 +89,8 @@ class Handshake(Value):
     tls_error: str | None = None
     only_old_protocols: bool = False
     """The server speaks no TLS version within the bounds; libpq's lower bound is TLS 1.2."""
+    waits_for: str | None = None
+    """A pipe or a device where a CRL is expected: libpq would wait there, so it was not read."""
     root_file_error: str | None = None
     """The root file exists and does not load (in Python's words): nothing was verified."""
     negotiation: Negotiation = "postgres"
@@ -138,6 +140,9 @@ def shake_hands(
     """
     ends = _Deadline(deadline)
     bounds = _Bounds(minimum, maximum)
+    endless = _endless_crl(trust)
+    if endless is not None:
+        trust = replace(trust, crl_file=None, crl_folder=None)
     context, root_file_error = _context(trust, bounds)
     try:
         addresses = _resolve(host, hostaddr, port, ends)
@@ -146,6 +151,14 @@ def shake_hands(
     manner = _Manner(_server_name(host) if sni else None, sslnegotiation, bounds)
     shaken = _attempt(addresses, context, manner, ends)
     shaken = replace(shaken, root_file_error=root_file_error)
+    if endless is not None and root_file_error is None and shaken.answer == "tls":
+        return Handshake(
+            "timed-out",
+            shaken.address,
+            waits_for=endless,
+            negotiation=sslnegotiation,
+            connections=shaken.connections,
+        )
     if shaken.verify_error is None:
         return shaken
     addresses = [address for address in addresses if address.text == shaken.address]
@@ -539,6 +552,37 @@ def _load_crls(context: ssl.SSLContext, trust: Trust) -> None:
     except OSError:
         return
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+_HASHED = re.compile(r"[0-9a-f]{8}\.r?[0-9]+")
+"""What OpenSSL opens in a folder, in the middle of a handshake: openssl:by_dir.c
+`get_cert_by_subject_ex`."""
+
+
+def _endless_crl(trust: Trust) -> str | None:
+    """What OpenSSL would wait for, past every deadline, among the CRLs that libpq loads.
+
+    libpq loads them only beside a root file.  A folder is several where the system's separator
+    stands between them: openssl:by_dir.c `add_cert_dir`.
+    """
+    if trust.root_file is None:
+        return None
+    named = [trust.crl_file] if trust.crl_file else []
+    for folder in (trust.crl_folder or "").split(os.pathsep):
+        with contextlib.suppress(OSError):
+            names = os.listdir(folder) if folder else []  # noqa: PTH208 - as libpq spells it
+            named += [os.path.join(folder, each) for each in names if _HASHED.fullmatch(each)]  # noqa: PTH118
+    return next((each for each in named if _is_endless(each)), None)
+
+
+def _is_endless(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or (
+        stat.S_ISCHR(mode) and not os.path.samefile(path, os.devnull)  # noqa: PTH121
+    )
 
 
 def _refuse_pipe(path: str) -> None:
