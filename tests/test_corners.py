@@ -30,8 +30,10 @@ from qs_certs.changes import Target, Wanted, plan_install
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
+    CouldNotTell,
     CouldNotWrite,
     Interrupted,
+    QsCertsError,
     StoreTampered,
     StoreUnusable,
     TargetChanged,
@@ -1193,6 +1195,27 @@ def test_a_way_out_is_for_the_user_whose_file_it_is(
     assert result.user == "ann"
     assert result.error is not None
     assert result.error.fix[0].startswith(f"qs-certs {said}")
+
+
+@pytest.mark.parametrize(
+    ("error", "next_step"),
+    [
+        (CouldNotTell("the child died"), "qs-certs history --user ann   # says whether"),
+        (CouldNotWrite("full", fix=("qs-certs install",)), "qs-certs install --user ann"),
+    ],
+    ids=["who can tell", "the control"],
+)
+def test_a_change_that_nobody_can_tell_of_is_not_to_be_made_again(
+    target: Path, monkeypatch: pytest.MonkeyPatch, error: QsCertsError, next_step: str
+) -> None:
+    def refuse(account: object, work: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(accounts, "run_as", refuse)
+    ann = Account("ann", 1, 1, str(target.parent), chosen=True)
+    (result,) = changes.install((Target(str(target), ann),), (WANTED,)).targets
+    assert result.error is not None
+    assert result.error.fix[0].startswith(next_step)
 
 
 def test_an_interrupt_between_two_users_leaves_the_second_alone(
