@@ -1213,7 +1213,7 @@ def test_a_change_that_nobody_can_tell_of_is_not_to_be_made_again(
 
     monkeypatch.setattr(accounts, "run_as", refuse)
     ann = Account("ann", 1, 1, str(target.parent), chosen=True)
-    (result,) = changes.install((Target(str(target), ann),), (WANTED,)).targets
+    (result,) = changes.remove((Target(str(target), ann),), ["ab" * 32]).targets
     assert result.error is not None
     assert result.error.fix[0].startswith(next_step)
 
