@@ -13,8 +13,6 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import FrameType
 from typing import Generic, NoReturn, TypeVar, cast
 
 from qs_certs import windows
@@ -30,6 +28,11 @@ from qs_certs.errors import (
 )
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -158,6 +161,8 @@ def store_folder() -> Path:
 
     It is that of the user whose work is being done: `run_as` sees to it.
     """
+    from pathlib import Path
+
     if _profile is not None and _profile.local is not None:
         return Path(_profile.local, "qs-certs")
     if named := os.environ.get("QS_CERTS_STORE"):

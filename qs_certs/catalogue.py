@@ -14,7 +14,6 @@ from types import MappingProxyType
 from qs_certs.values import Value
 
 _UTC = timezone.utc
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Root(Value):
@@ -149,7 +148,7 @@ _NAMES: Mapping[str, str] = {
 def fingerprint(text: str) -> str | None:
     """*text* as a lower-case hex SHA-256 without colons or spaces; None when it is no SHA-256."""
     plain = "".join(text.replace(":", "").split()).lower()
-    return plain if _SHA256.fullmatch(plain) else None
+    return plain if re.fullmatch("[0-9a-f]{64}", plain) else None
 
 
 def by_fingerprint(sha256: str) -> Root | None:

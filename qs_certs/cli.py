@@ -1,30 +1,27 @@
-"""The command line: parses words, calls one function, prints the views of its result, exits.
+"""The command line: parses words, and hands the one function that they ask for to `console`.
 
 Nothing is decided here.  Everything heavy is imported inside the command that needs it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import os
 import re
 import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, NoReturn
 
 import typer
 
-from qs_certs.errors import ExitCode, QsCertsError, WrongUsage
+from qs_certs import console
+from qs_certs.errors import ExitCode, WrongUsage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typer.models import CommandInfo
-
-    from qs_certs.render import Style
 
 app = typer.Typer(
     name="qs-certs",
@@ -35,9 +32,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help"]},
 )
-
-MANY_ACCOUNTS = 20
-"""From so many on, a terminal shows how far the work is."""
 
 LARGEST_PASTE = 1 << 20
 """Bytes; a connection string or an error message is far smaller."""
@@ -105,7 +99,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from qs_certs.versions import versions
 
-        _print("\n".join(f"{name} {version}" for name, version in versions()))
+        console.say("\n".join(f"{name} {version}" for name, version in versions()))
         raise typer.Exit
 
 
@@ -122,7 +116,7 @@ def _completion(shell: Shell | None) -> None:
     if shell is not None:
         from qs_certs.completion import SCRIPTS
 
-        _print(SCRIPTS[shell.value].removesuffix("\n"))
+        console.say(SCRIPTS[shell.value].removesuffix("\n"))
         raise typer.Exit
 
 
@@ -218,7 +212,7 @@ def install(
     from qs_certs import api
 
     _schema("install", json_schema)
-    _finish(
+    console.finish(
         "install",
         lambda: api.install(
             roots or (),
@@ -237,7 +231,7 @@ def install(
             repair=repair,
             dry_run=dry_run,
             impact=impact,
-            progress=_progress(),
+            progress=console.progress(),
         ),
         json=json,
     )
@@ -330,7 +324,7 @@ def check(
                 strict,
             )
             return inspection.check_accounts(
-                question, users or (), all_users=all_users, progress=_progress()
+                question, users or (), all_users=all_users, progress=console.progress()
             )
         return inspection.check(
             text,
@@ -343,15 +337,15 @@ def check(
             warn_days=warn_days,
             timeout=timeout,
             strict=strict,
-            progress=_progress("servers", at_least=2),
+            progress=console.progress("servers", at_least=2),
         )
 
     _schema("check", json_schema)
-    _finish(
+    console.finish(
         "check",
         judge,
         json=json or form is Format.json,
-        form=form,
+        form=form.value,
     )
 
 
@@ -370,7 +364,7 @@ def remove(
     from qs_certs import api
 
     _schema("remove", json_schema)
-    _finish(
+    console.finish(
         "remove",
         lambda: api.remove(
             roots or (),
@@ -379,7 +373,7 @@ def remove(
             all_users=all_users,
             dedicated=dedicated,
             dry_run=dry_run,
-            progress=_progress(),
+            progress=console.progress(),
         ),
         json=json,
     )
@@ -407,7 +401,7 @@ def rollback(
     from qs_certs import api
 
     _schema("rollback", json_schema)
-    _finish(
+    console.finish(
         "rollback",
         lambda: api.rollback(
             change,
@@ -417,7 +411,7 @@ def rollback(
             dedicated=dedicated,
             force=force,
             dry_run=dry_run,
-            progress=_progress(),
+            progress=console.progress(),
         ),
         json=json,
     )
@@ -465,14 +459,14 @@ def history(
     from qs_certs import api
 
     _schema("history", json_schema)
-    _finish(
+    console.finish(
         "history",
         lambda: api.history(
             change,
             target=target,
             users=users or (),
             all_users=all_users,
-            progress=_progress(),
+            progress=console.progress(),
             dedicated=dedicated,
             limit=_NEWEST if limit is None and not json else limit,
             prune=prune,
@@ -498,14 +492,14 @@ def list_(
     from qs_certs import api
 
     _schema("list", json_schema)
-    _finish(
+    console.finish(
         "list",
         lambda: api.listing(
             target=target,
             users=users or (),
             all_users=all_users,
             dedicated=dedicated,
-            progress=_progress(),
+            progress=console.progress(),
         ),
         json=json,
     )
@@ -525,7 +519,7 @@ def roots(
 
     _schema("roots", json_schema)
     names = roots or ([catalogue.DEFAULT] if pem else [])
-    _finish("roots", lambda: reading.roots(names, pem=pem), json=json)
+    console.finish("roots", lambda: reading.roots(names, pem=pem), json=json)
 
 
 @app.command(epilog="Example: qs-certs clients power-bi")
@@ -545,7 +539,7 @@ def clients(
     from qs_certs import inspection
 
     _schema("clients", json_schema)
-    _finish("clients", lambda: inspection.clients(names or ()), json=json)
+    console.finish("clients", lambda: inspection.clients(names or ()), json=json)
 
 
 @app.command(epilog='Example: qs-certs explain "SSL error: certificate verify failed"')
@@ -566,21 +560,21 @@ def explain(
 
     _schema("explain", json_schema)
     words = " ".join(text or ["-"])
-    _finish(
+    console.finish(
         "explain",
         lambda: inspection.explain(_pasted() if words == "-" else words),
         json=json,
     )
 
 
-# --- the one way out ----------------------------------------------------------------------------
+# --- reading the words --------------------------------------------------------------------------
 
 
 def _schema(command: str, wanted: bool) -> None:
     if wanted:
         from qs_certs import api
 
-        _print(api.schema_of(command).removesuffix("\n"))
+        console.say(api.schema_of(command).removesuffix("\n"))
         raise typer.Exit
 
 
@@ -605,152 +599,30 @@ def _pasted() -> str:
     return raw.decode("utf-16" if wide else "utf-8", "replace")
 
 
-def _finish(
-    command: str,
-    operation: Callable[[], object],
-    *,
-    json: bool,
-    form: Format = Format.text,
-) -> NoReturn:
-    """Run *operation*, print the views of its result, exit with its code."""
-    from qs_certs import accounts, render
-    from qs_certs.results import AccountsReport, CheckReport, Failure
-
-    try:
-        accounts.refuse_borrowed_rights()
-        result = operation()
-    except QsCertsError as error:
-        result = Failure(command, error)
-    except KeyboardInterrupt:
-        if not json:
-            raise
-        _interrupted(command)
-    assert isinstance(result, render.Result)  # noqa: S101 - for the type checker
-    if json:
-        _print(render.as_json(result))
-    elif form in (Format.nagios, Format.intune) and isinstance(
-        result, CheckReport | AccountsReport | Failure
-    ):
-        line, code = render.as_nagios(result)
-        if form is Format.intune:
-            line, code = render.as_intune(result), int(result.exit_code)
-        _print(line)
-        raise typer.Exit(code)
-    else:
-        for line in render.talk(result, _width(sys.stderr)):
-            _talk(line)
-        if text := render.as_text(result, _style()):
-            _print(text)
-    if result.exit_code == ExitCode.INTERRUPTED:  # told here: not again on the way out
-        _talk("qs-certs: interrupted")
-        sys.exit(int(result.exit_code))
-    raise typer.Exit(int(result.exit_code))
-
-
-def _interrupted(command: str) -> NoReturn:
-    """The one document of a run that Ctrl-C ended."""
-    from qs_certs import render
-    from qs_certs.errors import Interrupted
-    from qs_certs.results import Failure
-
-    why = "every root file has its old or its new content, never a part of one"
-    _print(render.as_json(Failure(command, Interrupted("interrupted", why=why))))
-    sys.exit(int(ExitCode.INTERRUPTED))
-
-
-def _progress(
-    what: str = "users", *, at_least: int = MANY_ACCOUNTS
-) -> Callable[[int, int], None] | None:
-    """Shows on a terminal how many accounts or servers are done; None where nobody looks."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        if total >= at_least:
-            line = f"\r{done} of {total} {what}" if done < total else "\r\x1b[K"
-            with contextlib.suppress(OSError):
-                typer.echo(line, nl=False, err=True)
-
-    return show
-
-
-def _print(text: str) -> None:
-    """The answer.  Where who reads it has gone, whatever was to be done is done all the same.
-
-    Caught here: typer would turn it into exit code 1.
-    """
-    try:
-        typer.echo(text)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _talk(f"qs-certs: warning: the answer could not be written: {error.strerror}")
-
-
-def _talk(line: str) -> None:
-    """A line of talk; the result does not depend on anybody hearing it."""
-    with contextlib.suppress(OSError):
-        typer.echo(line, err=True)
-
-
-def _style() -> Style:
-    from qs_certs.render import Style
-
-    if sys.stdout is None:  # closed: nobody reads it
-        return Style()
-    colour = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    if os.environ.get("NO_COLOR"):
-        colour = False
-    elif os.environ.get("FORCE_COLOR"):
-        colour = True
-    try:
-        "✓✗└─".encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return Style(colour=colour, unicode=False, width=_width(sys.stdout))
-    return Style(colour=colour, unicode=True, width=_width(sys.stdout))
-
-
-def _width(stream: TextIO | None) -> int | None:
-    """The columns of a terminal that is wide enough to fold text for; None where there is none."""
-    try:
-        columns = os.get_terminal_size(stream.fileno()).columns if stream is not None else 0
-    except (OSError, ValueError):  # not a terminal, no file at all, closed
-        return None
-    return columns if columns >= _NARROWEST else None
-
-
-_NARROWEST = 30
-
-
 # typer carries its own copy of click from 0.26 on, so its classes are reached through typer.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
-_Abort: type[Exception] = typer.Abort
 
 
 def main() -> NoReturn:
-    """The entry point.  Every way out of the program leads through here."""
+    """Read the command line, and do what it asks for."""
     arguments = sys.argv[1:]
     if "_QS_CERTS_COMPLETE" in os.environ:  # a shell asks what to offer
         from qs_certs.completion import know_shells
 
         know_shells()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the encoding has no letters for
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        status = _app_for(arguments)(args=arguments, prog_name="qs-certs", standalone_mode=False)
-    except _ClickException as error:
-        _usage(error, arguments)
-    except (KeyboardInterrupt, _Abort):
-        status = int(ExitCode.INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - a bug must not look like "action needed"
-        _bug(error)
-    if status == ExitCode.INTERRUPTED:  # newer typers end an interrupted command with this status
-        if "--json" in arguments:
-            _interrupted(_command(arguments))
-        typer.echo("qs-certs: interrupted", err=True)
-    sys.exit(status if isinstance(status, int) else 0)
+
+    def work() -> int | None:
+        try:
+            status = _app_for(arguments)(
+                args=arguments, prog_name="qs-certs", standalone_mode=False
+            )
+        except _ClickException as error:
+            _usage(error, arguments)
+        except typer.Abort as error:
+            raise KeyboardInterrupt from error
+        return status if isinstance(status, int) else None
+
+    console.run(work, _command(arguments), json="--json" in arguments)
 
 
 def _app_for(arguments: list[str]) -> typer.Typer:
@@ -780,13 +652,13 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
         from qs_certs.results import Failure
 
         line, code = render.as_nagios(Failure("check", WrongUsage(message)))
-        _print(line)
+        console.say(line)
         sys.exit(code)
     if {"--json", "json", "--format=json"} & set(arguments):
         from qs_certs import render
         from qs_certs.results import Failure
 
-        typer.echo(render.as_json(Failure(_command(arguments), WrongUsage(message))))
+        console.say(render.as_json(Failure(_command(arguments), WrongUsage(message))))
     elif message:
         show = getattr(error, "show", None)
         if callable(show):
@@ -813,22 +685,3 @@ def _without_values(message: str) -> str:
         option = re.search("--?[a-z-]*", message)
         return f"No such option: {option[0] if option else ''}"
     return re.sub(r"^.*(?= is not )", "this value", message, flags=re.DOTALL)
-
-
-def _bug(error: Exception) -> NoReturn:
-    """Where it happened, without any value: what a message or a variable holds may be secret."""
-    import traceback
-
-    from qs_certs import render
-    from qs_certs.results import Failure
-
-    with contextlib.suppress(OSError):  # nobody may be there to read it
-        typer.echo(f"qs-certs: bug: {type(error).__name__}", err=True)
-        for frame in traceback.extract_tb(error.__traceback__):
-            typer.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
-        typer.echo("qs-certs: hint: please report this with these lines", err=True)
-    if "--json" in sys.argv:
-        failure = Failure(_command(sys.argv[1:]), QsCertsError(f"a bug: {type(error).__name__}"))
-        with contextlib.suppress(OSError):
-            typer.echo(render.as_json(failure))
-    sys.exit(int(ExitCode.BUG))

@@ -25,7 +25,6 @@ only place that turns one into words and an exit code.
 
 from __future__ import annotations
 
-import shlex
 from enum import IntEnum
 
 
@@ -57,7 +56,9 @@ def quoted(path: str) -> str:
     ):
         return path
     if any(each in path for each in ("$", "`", '"', "!", *backslash)):
-        return shlex.quote(path)
+        from shlex import quote
+
+        return quote(path)
     return '"' + path + '"'
 
 

@@ -390,7 +390,7 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
     sync_folder(folder, disk)
 
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.qs-[0-9a-f]{8}", re.DOTALL)
+_TEMPORARY = r"(?s)\.(?P<name>.+)\.qs-[0-9a-f]{8}"
 
 
 def _temporary_name(path: str) -> str:
@@ -415,7 +415,7 @@ def remove_litter(
     except OSError:
         return
     for entry in entries:
-        found = _TEMPORARY.fullmatch(entry)
+        found = re.fullmatch(_TEMPORARY, entry)
         if found is None or name not in (None, found["name"]):
             continue
         litter = os.path.join(folder, entry)

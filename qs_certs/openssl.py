@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from qs_certs.bundle import NOTHING_FOUND, Bundle
 from qs_certs.errors import CouldNotWrite
@@ -71,6 +71,14 @@ def scratch(data: bytes) -> Iterator[str]:
         if path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # noqa: PTH108 (pathlib is not needed for one call)
+
+
+def holding(ders: Iterable[bytes]) -> ssl.SSLContext:
+    """A context that holds these certificates, all of which OpenSSL has loaded before."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if data := b"".join(ders):
+        context.load_verify_locations(cadata=data)
+    return context
 
 
 def load_bytes(data: bytes) -> Loaded:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from ipaddress import ip_address
 
 from qs_certs import catalogue, rootfile
 from qs_certs.errors import ExitCode, quoted
@@ -329,6 +328,8 @@ def about_host_name(shaken: Handshake, server: Server, message: str) -> Finding:
 
 def _text(name: AlternativeName) -> str:
     if name.kind == "ip" and len(name.value) in (4, 16):
+        from ipaddress import ip_address
+
         return str(ip_address(name.value))
     return name.value.decode("utf-8", "replace")
 

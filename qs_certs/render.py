@@ -9,8 +9,6 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-import textwrap
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -91,7 +89,9 @@ def visible(text: str) -> str:
 
 
 def _visible(character: str) -> str:
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+    from unicodedata import category
+
+    if category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
         code = ord(character)
         return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
     return character
@@ -101,6 +101,8 @@ def folded(text: str, width: int | None, indent: str = "") -> list[str]:
     """*text* in lines of *width* columns, broken between words only; whole where that is None."""
     if width is None or len(text) <= width:
         return [text]
+    import textwrap
+
     return textwrap.wrap(
         text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
@@ -527,11 +529,10 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     return lines
 
 
-_WHOLE_BLOCK = re.compile(
-    r"^(?P<sign>[-+ ])-----BEGIN CERTIFICATE-----\n"
+_WHOLE_BLOCK = (
+    r"(?m)^(?P<sign>[-+ ])-----BEGIN CERTIFICATE-----\n"
     r"(?P<body>(?:(?P=sign)[A-Za-z0-9+/=]+\n)+)"
-    r"(?P=sign)-----END CERTIFICATE-----$",
-    re.MULTILINE,
+    r"(?P=sign)-----END CERTIFICATE-----$"
 )
 
 
@@ -539,7 +540,7 @@ def _diff_lines(diff: str, style: Style) -> list[str]:
     """A unified diff, to be kept or applied; on a terminal a whole certificate is one line of it,
     since nobody reads base64."""
     if style.width is not None:
-        diff = _WHOLE_BLOCK.sub(_certificate_of_a_diff, diff)
+        diff = re.sub(_WHOLE_BLOCK, _certificate_of_a_diff, diff)
     return [style.changed(visible(line)) for line in diff.splitlines()]
 
 
@@ -697,6 +698,8 @@ def _explained_lines(explained: Explained, style: Style) -> list[str]:
 
 
 def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
+    import textwrap
+
     # Not at hyphens: a command or an option must stay in one piece.
     return textwrap.wrap(
         text, 80, initial_indent=first, subsequent_indent=others, break_on_hyphens=False

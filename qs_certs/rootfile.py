@@ -428,7 +428,7 @@ def _about_content(facts: Facts) -> list[Finding]:
                 (f"{install_command(facts)} --repair",),
             )
         )
-    if facts.state == "loads" and not facts.trusted & _known() and not _self_signed(raw):
+    if facts.state == "loads" and not facts.trusted & _known() and not _self_signed(facts.parsed):
         found.append(
             Finding(
                 "no-self-signed-root",
@@ -445,24 +445,23 @@ def _known() -> frozenset[str]:
     return frozenset(root.sha256 for root in catalogue.ROOTS.values())
 
 
-def _self_signed(raw: bytes) -> bool:
+def _self_signed(parsed: Bundle) -> bool:
     """Whether one of the certificates is its own issuer.
 
     OpenSSL decodes only the CAs here; a self-signed server certificate is looked at by itself.
     """
-    context = openssl.load_bytes(raw).context
+    ders = {block.der for block in parsed.readable if block.der is not None}
+    context = openssl.holding(ders)
     if any(each["subject"] == each["issuer"] for each in context.get_ca_certs()):
         return True
-    others = {block.der for block in bundle.parse(raw).readable} - set(
-        context.get_ca_certs(binary_form=True)
-    )
+    others = ders - set(context.get_ca_certs(binary_form=True))
     if not others:
         return False
     from cryptography import x509
 
     for der in others:
         try:
-            certificate = x509.load_der_x509_certificate(der or b"")
+            certificate = x509.load_der_x509_certificate(der)
         except ValueError:
             continue
         if certificate.subject == certificate.issuer:

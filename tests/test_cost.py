@@ -22,7 +22,7 @@ from tests.postgres import Postgres
 from tests.program import SOURCE, Program
 
 ROOMS = {
-    "accounts", "bundle", "catalogue", "cli", "errors", "files", "inspection", "libpq",
+    "accounts", "bundle", "catalogue", "console", "errors", "files", "inspection", "libpq",
     "libpq.locations", "libpq.outcomes", "openssl", "render", "results", "rootfile", "values",
     "windows", "__main__",
 }  # fmt: skip

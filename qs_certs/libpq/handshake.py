@@ -554,7 +554,7 @@ def _load_crls(context: ssl.SSLContext, trust: Trust) -> None:
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
-_HASHED = re.compile(r"[0-9a-f]{8}\.r?[0-9]+")
+_HASHED = r"[0-9a-f]{8}\.r?[0-9]+"
 """What OpenSSL opens in a folder, in the middle of a handshake: openssl:by_dir.c
 `get_cert_by_subject_ex`."""
 
@@ -571,7 +571,7 @@ def _endless_crl(trust: Trust) -> str | None:
     for folder in (trust.crl_folder or "").split(os.pathsep):
         with contextlib.suppress(OSError):
             names = os.listdir(folder) if folder else []  # noqa: PTH208 - as libpq spells it
-            named += [os.path.join(folder, each) for each in names if _HASHED.fullmatch(each)]  # noqa: PTH118
+            named += [os.path.join(folder, each) for each in names if re.fullmatch(_HASHED, each)]  # noqa: PTH118
     return next((each for each in named if _is_endless(each)), None)
 
 
@@ -654,8 +654,26 @@ def _name(relative_names: Sequence[Sequence[tuple[str, str]]]) -> str:
     )
 
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
 def _moment(text: str) -> datetime:
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), timezone.utc)
+    """The time that OpenSSL writes as `Jan  5 09:34:43 2018 GMT`, in every locale.
+
+    As `ssl.cert_time_to_seconds`, which loads strptime's machinery for it.
+    """
+    month, day, clock, year, _ = text.split()
+    hour, minute, second = clock.split(":")
+    return datetime(
+        int(year),
+        _MONTHS.index(month) + 1,
+        int(day),
+        int(hour),
+        int(minute),
+        int(second),
+        0,
+        timezone.utc,
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,6 @@ the bytes that stand there and `ssl`'s own decoder converts some of them.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Literal
@@ -105,7 +104,7 @@ def _as_text(name: AlternativeName) -> str:
     if name.kind == "dns":
         return name.value.decode("utf-8", "replace")
     if len(name.value) == 4:
-        return str(ipaddress.IPv4Address(name.value))
+        return _dotted(name.value)
     return _ipv6_text(name.value)
 
 
@@ -113,20 +112,25 @@ def _ipv6_text(value: bytes) -> str:
     """An IPv6 address as PostgreSQL writes it: an IPv4 address inside is written with dots
     (src/port/inet_net_ntop.c).
     """
-    text = ipaddress.IPv6Address(value).compressed
+    from ipaddress import IPv6Address
+
+    text = IPv6Address(value).compressed
     groups = [value[start : start + 2] for start in range(0, 16, 2)]
     leading_zeros = next((at for at, group in enumerate(groups) if any(group)), 8)
     embeds_ipv4 = leading_zeros == 6 or (leading_zeros == 5 and groups[5] == b"\xff\xff")
     if not embeds_ipv4:
         return text
-    dotted = str(ipaddress.IPv4Address(value[12:]))
-    return f"::ffff:{dotted}" if leading_zeros == 5 else f"::{dotted}"
+    ahead = "::ffff:" if leading_zeros == 5 else "::"
+    return ahead + _dotted(value[12:])
+
+
+def _dotted(value: bytes) -> str:
+    """An IPv4 address as PostgreSQL writes it."""
+    return ".".join(map(str, value))
 
 
 _PART = r"(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)"
-_IPV4 = re.compile(
-    rf"{_PART}(?:\.{_PART})?(?:\.{_PART})?(?:\.{_PART})?(?:[ \t\n\v\f\r].*)?", re.DOTALL
-)
+_IPV4 = rf"(?s){_PART}(?:\.{_PART})?(?:\.{_PART})?(?:\.{_PART})?(?:[ \t\n\v\f\r].*)?"
 
 
 def ipv4_address(host: str) -> bytes | None:
@@ -135,7 +139,7 @@ def ipv4_address(host: str) -> bytes | None:
     One to four parts, decimal, octal or hexadecimal; the last part fills what is left, and
     anything may follow after white space.
     """
-    found = _IPV4.fullmatch(host)
+    found = re.fullmatch(_IPV4, host)
     if found is None:
         return None
     parts = [_number(part) for part in found.groups() if part is not None]
@@ -154,10 +158,12 @@ def _number(part: str) -> int:
 
 def ipv6_address(host: str) -> bytes | None:
     """The address as `inet_pton(AF_INET6)` reads it, None where it does not: no scope, no brackets."""
-    if "%" in host:
+    if ":" not in host or "%" in host:
         return None
+    from ipaddress import IPv6Address
+
     try:
-        return ipaddress.IPv6Address(host).packed
+        return IPv6Address(host).packed
     except ValueError:
         return None
 

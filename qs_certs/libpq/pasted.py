@@ -12,9 +12,7 @@ Sources: `psql:startup.c`, `pgjdbc:Driver.java parseURL`, `pgjdbc:SslMode.java`.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from urllib.parse import unquote_plus
 
 from qs_certs.errors import WrongUsage
 from qs_certs.libpq.settings import (
@@ -32,16 +30,12 @@ from qs_certs.libpq.settings import (
     uri,
 )
 
-_KEYWORD_AHEAD = re.compile(rf"(?:{'|'.join(sorted(KEYWORDS, key=len, reverse=True))})\s*=")
+# The patterns are compiled where they are used: most connection strings need none of them.
 # A line's end, with the mark before it by which a command goes on (POSIX, cmd, PowerShell) and the
 # prompt that a shell puts before the next line: bash, PowerShell, cmd, zsh.
-_LINE_BREAK = re.compile(
-    r"(?<![ \t])[ \t]*[\\^`]?(?:\r\n?|\n)[ \t\r\n]*(?:(?:>>?|More\?|[bd]?quote>)[ \t]*)?"
-)
-# A backslash at the end of a line has swallowed the next setting.
-_SETTING_BELOW = re.compile(rf"\n\s*{_KEYWORD_AHEAD.pattern}")
+_LINE_BREAK = r"(?<![ \t])[ \t]*[\\^`]?(?:\r\n?|\n)[ \t\r\n]*(?:(?:>>?|More\?|[bd]?quote>)[ \t]*)?"
 # The backticks of Markdown around the whole.
-_FENCE = re.compile(r"\A\s*(?:```[^\S\n]*\w*\n(.*)\n[^\S\n]*```|`([^`]*)`)\s*\Z", re.DOTALL)
+_FENCE = r"(?s)\A\s*(?:```[^\S\n]*\w*\n(.*)\n[^\S\n]*```|`([^`]*)`)\s*\Z"
 # What editors, chat programs and web pages make of plain quotes and spaces.
 _CURLY = {
     **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032"), "'"),
@@ -55,24 +49,25 @@ def parse_conninfo(text: str) -> Given:
 
     Raises WrongUsage, in libpq's words where libpq has some, without quoting what may be secret.
     """
-    if re.search("&(?:#39|#x27|apos|quot);", text):  # out of a web page's source
+    if "&" in text and re.search("&(?:#39|#x27|apos|quot);", text):  # out of a web page's source
         from html import unescape
 
         text = unescape(text)
-    text = _FENCE.sub(lambda found: found[1] or found[2] or "", text)
+    if "`" in text:
+        text = re.sub(_FENCE, lambda found: found[1] or found[2] or "", text)
     whole = text.lstrip("\ufeff\u200b" + SPACE)  # at the end, a backslash may escape a space
     text = whole.rstrip("\u200b" + SPACE)
     if "\0" in text:
         raise WrongUsage("the connection string holds a NUL character")
-    if _PSQL.match(text):
+    if "psql" in text and re.match(_PSQL, text):
         return sieved(_first_sound(_psql, (whole, whole.translate(_CURLY))))
     if len(text) > 1 and (text[0] + text[-1]).translate(_CURLY) in ("''", '""'):
         # libpq has no keyword that starts with a quote: this one is what was left of a command.
         whole = text = text[1:-1].strip(SPACE)
     if text[:5].lower() == "jdbc:":
-        return sieved(Given(_jdbc(_LINE_BREAK.sub("", text)), "JDBC"))
+        return sieved(Given(_jdbc(_joined(text)), "JDBC"))
     if is_uri(text):
-        return sieved(Given(uri(_LINE_BREAK.sub("", text)), "URI"))
+        return sieved(Given(uri(_joined(text)), "URI"))
     if not text or "=" in text or any(character in SPACE for character in text):
         unwrapped = _unwrapped(whole)
         plain = _unwrapped(whole.translate(_CURLY))
@@ -89,6 +84,8 @@ def from_words(words: Sequence[str]) -> str:
     """
     if len(words) == 1:
         return words[0]
+    from shlex import quote
+
     *before, program, conninfo = words
     if (
         re.fullmatch(r"(?:.*[\\/])?psql(?:\.exe)?", program)
@@ -96,8 +93,8 @@ def from_words(words: Sequence[str]) -> str:
         and (is_uri(conninfo) or re.search(r"\bhost(?:addr)?\s*=", conninfo))
     ):
         parted = (word.partition("=") for word in before)
-        assigned = (f"{name}={shlex.quote(value)}" for name, _, value in parted)
-        return " ".join((*assigned, "psql", shlex.quote(conninfo)))
+        assigned = (f"{name}={quote(value)}" for name, _, value in parted)
+        return " ".join((*assigned, "psql", quote(conninfo)))
     raise WrongUsage("too many arguments; a connection string goes into quotes")
 
 
@@ -116,7 +113,7 @@ def _first_sound(parse: Callable[[str], Given], candidates: Iterable[str]) -> Gi
             complaint = complaint or error
             continue
         if all(
-            value == value.translate(_CURLY) and not _SETTING_BELOW.search(value)
+            value == value.translate(_CURLY) and not _setting_below(value)
             for value in given.values.values()
         ):
             return given
@@ -126,20 +123,34 @@ def _first_sound(parse: Callable[[str], Given], candidates: Iterable[str]) -> Gi
     return fallback or Given()
 
 
+def _setting_below(value: str) -> bool:
+    """Whether a backslash at the end of a line has swallowed the next setting."""
+    return "\n" in value and not KEYWORDS.isdisjoint(re.findall(r"\n\s*(\w+)\s*=", value))
+
+
+def _joined(text: str, between: Callable[[re.Match[str]], str] = lambda _: "") -> str:
+    """*text* on one line, with *between* in place of each line's end."""
+    return re.sub(_LINE_BREAK, between, text) if "\n" in text or "\r" in text else text
+
+
 def _unwrapped(text: str) -> str:
     """*text* on one line.
 
     A line that starts with `keyword =` is a setting of its own; any other goes on with the word
     that was broken, be it a token of a thousand characters.
     """
-    return _LINE_BREAK.sub(
-        lambda found: " " if _KEYWORD_AHEAD.match(text, found.end()) else "", text
-    )
+    setting = re.compile(r"(\w+)\s*=")
+
+    def between(found: re.Match[str]) -> str:
+        ahead = setting.match(text, found.end())
+        return " " if ahead is not None and ahead[1] in KEYWORDS else ""
+
+    return _joined(text, between)
 
 
 # host:port, and JDBC
 
-_HOST = re.compile(
+_HOST = (
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<name>[\w.-]+))(?::(?P<port>[0-9]{1,5}))?"
 )
 
@@ -158,7 +169,7 @@ def _host_and_port(text: str) -> dict[str, str]:
     """`host`, `host:port`, `[::1]:5432`, `::1`, a socket's folder; several with commas."""
     if text.startswith("/") or _is_ipv6(text):
         return {"host": text}
-    found = [_HOST.fullmatch(part) for part in text.split(",")]
+    found = [re.fullmatch(_HOST, part) for part in text.split(",")]
     hosts = [match["bracketed"] or match["name"] for match in found if match]
     ports = [match["port"] or "" for match in found if match]
     if len(hosts) != len(found):
@@ -192,6 +203,8 @@ def _jdbc(text: str) -> dict[str, str]:
     `pgjdbc:Driver.java parseURL`: a plus sign is a space, unknown properties are ignored.
     pgjdbc reads no `PG...` variables, so its defaults are given here as if they were written.
     """
+    from urllib.parse import unquote_plus
+
     location, _, query = text.partition("?")
     scheme, _, location = location.partition(":")[2].partition(":")
     if scheme.lower() != "postgresql":
@@ -229,8 +242,7 @@ def _jdbc(text: str) -> dict[str, str]:
 # Pasted psql commands
 
 _SHELL_WORD = r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'";&\\])*"""
-_PSQL = re.compile(
-    rf"""
+_PSQL = rf"""(?xs)
     (?P<prompt> PS\s[^>\n]*>\s* | [A-Za-z]:\\[^>\n]*>\s* | [^\n'"=]*?[$\#%>]\s+ )?
     (?P<assignments> (?:
         (?: (?:export\s+|set\s+)? [A-Za-z_]\w*= | \$env:\w+\s*=\s* ) {_SHELL_WORD} (?:\s*(?:;|&&?))? \s+
@@ -238,22 +250,17 @@ _PSQL = re.compile(
     (?P<program> (?:&\s*)? (?: "[^"\n]*[\\/]psql(?:\.exe)?" | (?:[^\s'"=:]*[\\/]|[A-Za-z]:[^\s'"=]*[\\/])?
         psql(?:\.exe)? ) )
     (?= \s | $ ) (?P<arguments> .* )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_ASSIGNMENT = re.compile(
-    rf"(?:export\s+|set\s+|\$env:)?(?P<name>\w+)\s*=\s*(?P<value>{_SHELL_WORD})(?:\s*(?:;|&&?))?\s+",
-    re.DOTALL,
-)
+"""
+_ASSIGNMENT = rf"(?s)(?:export\s+|set\s+|\$env:)?(?P<name>\w+)\s*=\s*(?P<value>{_SHELL_WORD})(?:\s*(?:;|&&?))?\s+"
 
 # `psql:startup.c parse_psql_options`: options whose argument matters here, others with one, flags.
 _TAKEN = {"h": "host", "p": "port", "U": "user", "d": "dbname"}
 _LONG_TAKEN = {"host": "host", "port": "port", "username": "user", "dbname": "dbname"}
 _WITH_ARGUMENT = frozenset("cfvFLoPRT")
-_LONG_WITH_ARGUMENT = re.compile(
+_LONG_WITH_ARGUMENT = (
     "command|file|set|variable|(?:field|record)-separator|log-file|output|pset|table-attr"
 )
-_LONG_FLAG = re.compile(
+_LONG_FLAG = (
     "echo-(?:all|errors|queries|hidden)|no-(?:align|readline|psqlrc|password)|list|quiet|expanded|"
     "single-(?:step|line|transaction)|tuples-only|(?:field|record)-separator-zero|csv|html|"
     "password|version|help"
@@ -262,14 +269,14 @@ _FLAGS = frozenset("aAbeEHlnqsStVwWxXz01?")
 
 
 def _psql(text: str) -> Given:
-    command = _PSQL.match(text)
+    command = re.match(_PSQL, text)
     if command is None:
         raise WrongUsage("not a psql command")
     windows = bool(re.match(r"PS\s|[A-Za-z]:\\", command["prompt"] or "")) or (
         "$env:" in command["assignments"] or ".exe" in command["program"]
     )
     variables: dict[str, str] = {}
-    for found in _ASSIGNMENT.finditer(command["assignments"]):
+    for found in re.finditer(_ASSIGNMENT, command["assignments"]):
         if found["name"] in VARIABLES:
             variables[found["name"]] = "".join(_shell_words(found["value"], windows))
     words = _shell_words(command["arguments"], windows)
@@ -324,11 +331,11 @@ def _psql_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
             operands += waiting
         elif dashed.startswith("--"):
             name, given, argument = dashed[2:].partition("=")
-            if name in _LONG_TAKEN or _LONG_WITH_ARGUMENT.fullmatch(name):
+            if name in _LONG_TAKEN or re.fullmatch(_LONG_WITH_ARGUMENT, name):
                 argument = argument if given else next(waiting, "")
                 if name in _LONG_TAKEN:
                     options[_LONG_TAKEN[name]] = argument
-            elif not _LONG_FLAG.fullmatch(name):
+            elif not re.fullmatch(_LONG_FLAG, name):
                 raise WrongUsage("the psql command has an option that psql does not have")
         elif dashed.startswith("-") and len(dashed) > 1:
             _short_options(dashed[1:], waiting, options)
@@ -361,15 +368,13 @@ def _dashed(word: str) -> str:
 
 # One piece of a word; a single-quoted text is literal.  cmd has no single quotes, but people paste
 # them, and PowerShell has them.
-_POSIX_PIECE = re.compile(
-    r"""(?P<space>\s+)|'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<escaped>\\.)"""
-    r"""|(?P<plain>[^\s'"\\]+)""",
-    re.DOTALL,
+_POSIX_PIECE = (
+    r"""(?s)(?P<space>\s+)|'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<escaped>\\.)"""
+    r"""|(?P<plain>[^\s'"\\]+)"""
 )
-_WINDOWS_PIECE = re.compile(
-    r"""(?P<space>\s+)|'(?P<single>(?:[^']|'')*)'|"(?P<double>(?:[^"\\`]|""|\\"|\\|`.)*)\""""
-    r"""|(?P<escaped>[`^]\n|`.|\\")|(?P<plain>(?:[^\s'"\\`^]|\^(?!\n)|\\(?!"))+)""",
-    re.DOTALL,
+_WINDOWS_PIECE = (
+    r"""(?s)(?P<space>\s+)|'(?P<single>(?:[^']|'')*)'|"(?P<double>(?:[^"\\`]|""|\\"|\\|`.)*)\""""
+    r"""|(?P<escaped>[`^]\n|`.|\\")|(?P<plain>(?:[^\s'"\\`^]|\^(?!\n)|\\(?!"))+)"""
 )
 
 
@@ -384,8 +389,9 @@ def _shell_words(text: str, windows: bool) -> list[str]:
     word: str | None = None
     at = 0
     text = text.replace("\r\n", "\n")
+    pieces = re.compile(_WINDOWS_PIECE if windows else _POSIX_PIECE)
     while at < len(text):
-        found = (_WINDOWS_PIECE if windows else _POSIX_PIECE).match(text, at)
+        found = pieces.match(text, at)
         if found is None:
             raise WrongUsage("unterminated quoted string in the psql command")
         at = found.end()
@@ -423,4 +429,6 @@ def corrected_psql(given: Given, sslmode: str = "verify-full") -> str:
         return f"psql '{conninfo}'"
     if not re.search(r'["$`\\!]', conninfo):
         return f'psql "{conninfo}"'
-    return f"psql {shlex.quote(conninfo)}"
+    from shlex import quote
+
+    return f"psql {quote(conninfo)}"

@@ -21,7 +21,6 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, NoReturn
-from urllib.parse import unquote_to_bytes
 
 from qs_certs.errors import WrongUsage
 from qs_certs.libpq.outcomes import SSLMODES
@@ -439,6 +438,8 @@ def _percent_decoded(text: str, part: str) -> str:
         raise WrongUsage(f"forbidden value %00 in the {part} of the URI")
     if wrong:
         raise WrongUsage(f"invalid percent-encoded token in the {part} of the URI")
+    from urllib.parse import unquote_to_bytes
+
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
 
 
@@ -508,7 +509,7 @@ def pgpass_hosts(text: str) -> tuple[tuple[str, int | None], ...]:
     """
     pairs: dict[tuple[str, int | None], None] = {}
     for line in text.split("\n"):
-        found = _PGPASS_LINE.match(line)
+        found = re.match(_PGPASS_LINE, line)
         if not found or line.startswith("#") or found["host"] in ("*", ""):
             continue
         host = re.sub(r"\\(.)", r"\1", found["host"])
@@ -521,7 +522,7 @@ def pgpass_hosts(text: str) -> tuple[tuple[str, int | None], ...]:
 
 
 _PGPASS_FIELD = r"(?:[^:\\\r\n]|\\.)*"
-_PGPASS_LINE = re.compile(
+_PGPASS_LINE = (
     rf"(?P<host>{_PGPASS_FIELD}):(?P<port>{_PGPASS_FIELD}):{_PGPASS_FIELD}:{_PGPASS_FIELD}:"
 )
 
