@@ -37,7 +37,12 @@ def ended(program: Program, code: str, *words: str, shell: str = "") -> Done:
     if shell:
         command = ["/bin/sh", "-c", f'exec "$@" {shell}', "sh", *command]
     done = subprocess.run(
-        command, env=program.environment, cwd=SOURCE, capture_output=True, timeout=PATIENCE
+        command,
+        check=False,
+        env=program.environment,
+        cwd=SOURCE,
+        capture_output=True,
+        timeout=PATIENCE,
     )
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
