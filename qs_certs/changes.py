@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from qs_certs import accounts, bundle, catalogue, files, openssl, rootfile
+from qs_certs import accounts, bundle, catalogue, files, merging, openssl, rootfile
 from qs_certs.accounts import Account, Progress
 from qs_certs.errors import (
     ChangedUnconfirmed,
@@ -140,15 +140,15 @@ def plan_install(
 
 def _merge(
     before: bytes | None, ders: tuple[bytes, ...], *, repair: bool
-) -> tuple[bundle.Merged, openssl.Loaded | None]:
+) -> tuple[merging.Merged, openssl.Loaded | None]:
     """The merged file, and what OpenSSL makes of it; None where it is damaged.  Raises OSError."""
-    merged = bundle.merge(before, ders, repair=repair)
+    merged = merging.merge(before, ders, repair=repair)
     # Loaded as seldom as can be: OpenSSL 3 takes seconds for ten thousand certificates.
     loaded = None if merged.damage else openssl.load_bytes(merged.data)
     if loaded is not None and loaded.error is not None:
         # Deeper than the PEM layer: ask OpenSSL about each block.
         refused = openssl.refused(bundle.parse(before or b""))
-        merged = bundle.merge(before, ders, repair=repair, refused=refused)
+        merged = merging.merge(before, ders, repair=repair, refused=refused)
         loaded = None if merged.damage else openssl.load_bytes(merged.data)
     return merged, loaded
 
@@ -172,7 +172,7 @@ def plan_replace(before: bytes | None, roots: Mapping[str, bytes]) -> Plan:
         return Plan(before, before)
     return Plan(
         before,
-        bundle.replacement(tuple(roots.values())),
+        merging.replacement(tuple(roots.values())),
         _names(each for each in roots if each not in old),
         _names(each for each in old if each not in roots),
     )
@@ -186,7 +186,7 @@ def plan_remove(before: bytes | None, fingerprints: Collection[str], earlier: by
     """
     if before is None:
         return Plan(None, None)
-    removed = bundle.remove(before, fingerprints, before=earlier)
+    removed = merging.remove(before, fingerprints, before=earlier)
     after: bytes | None = removed.data
     if removed.removed and not removed.data.strip() and removed.data != earlier:
         after = None
@@ -624,7 +624,7 @@ def _already(
             except OSError as error:
                 raise CouldNotRead(f"cannot read {real}", why=files.reason(error)) from error
             parsed = bundle.parse(content or b"")
-        if repair and bundle.merge(content, (), repair=True).data != content:
+        if repair and merging.merge(content, (), repair=True).data != content:
             return False
         return not replace_all or parsed.fingerprints == set(fingerprints)
 

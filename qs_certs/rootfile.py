@@ -241,11 +241,11 @@ def _needs_repair(facts: Facts) -> bool:
     """Whether mending the file would drop something (then `install` alone refuses)."""
     if facts.parsed is None:
         return False
-    from qs_certs import sources
+    from qs_certs import merging, sources
 
     der = sources.embedded(catalogue.ROOTS[catalogue.DEFAULT])
     refused = openssl.refused(facts.parsed)
-    return bool(bundle.merge(facts.parsed.raw, (der,), refused=refused).damage)
+    return bool(merging.merge(facts.parsed.raw, (der,), refused=refused).damage)
 
 
 def missing_default(facts: Facts) -> Finding | None:
@@ -395,12 +395,18 @@ def _unloadable(facts: Facts) -> Finding:
     )
 
 
+def _holds_private_key(raw: bytes) -> bool:
+    from qs_certs import merging
+
+    return merging.holds_private_key(raw)
+
+
 def _about_content(facts: Facts) -> list[Finding]:
     if facts.parsed is None:
         return []
     raw = facts.parsed.raw
     found: list[Finding] = []
-    if b"PRIVATE KEY-----" in raw and bundle.holds_private_key(raw):
+    if b"PRIVATE KEY-----" in raw and _holds_private_key(raw):
         found.append(
             Finding(
                 "private-key-in-root-file",

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from qs_certs import __version__, catalogue
-from qs_certs.bundle import certificates_in, holds_private_key
 from qs_certs.catalogue import Root
 from qs_certs.errors import (
     CouldNotFetch,
@@ -33,6 +32,7 @@ from qs_certs.errors import (
     WrongFingerprint,
     WrongUsage,
 )
+from qs_certs.merging import certificates_in, holds_private_key
 from qs_certs.results import Source
 from qs_certs.values import Value
 

@@ -16,6 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = (
     "bundle",
+    "merging",
     "store",
     "journal",
     "files",
@@ -29,6 +30,7 @@ TESTS = (
     "test_corners.py",
     "test_files.py",
     "test_history.py",
+    "test_merging.py",
     "test_store.py",
     "test_windows_rules.py",
     "faults/test_editors.py::test_a_version_that_cannot_be_left_in_place_is_named",

@@ -49,6 +49,7 @@ SETTINGS = (
 )
 ROOMS: dict[str, tuple[str, ...]] = {
     "bundle": ("test_bundle.py", CORNERS, "test_bundle_corners.py"),
+    "merging": ("test_merging.py", CORNERS, "test_merging_corners.py"),
     "libpq.hostname": ("libpq/test_hostname.py", CORNERS),
     "libpq.outcomes": ("libpq/test_outcomes.py", CORNERS),
     "libpq.settings": SETTINGS,
@@ -72,6 +73,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 FAULTS = ("faults/test_sweep.py", "faults/test_crash_states.py", "laws/test_state_machine.py")
 WITNESSES: dict[str, tuple[str, ...]] = {
     "bundle": ("test_file_shapes.py", "test_bundle_laws.py"),
+    "merging": ("test_file_shapes.py", "test_bundle_laws.py"),
     "libpq.settings": ("test_check_cli.py",),
     "libpq.pasted": ("test_check_cli.py", "test_pasted.py"),
     "rootfile": ("test_check_cli.py", "test_diagnosis.py"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 
 from qs_certs import bundle, openssl
-from qs_certs.bundle import BOM, canonical, certificates_in, merge, parse, remove
-from tests.shapes import EMAIL, SERVER_AUTH, pem, pki, trust
+from qs_certs.bundle import BOM, canonical, parse
+from qs_certs.merging import certificates_in
+from tests.shapes import pem, pki
 
 P = pki()
 RIGHT, OTHER, THIRD = (pem(der) for der in (P.right, P.other, P.third))
@@ -134,152 +135,6 @@ def test_odd_files(content: bytes) -> None:
     agree(OTHER + content)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "said"),
-    [
-        (b"", ()),
-        (b"# x\n" + RIGHT, ()),
-        (
-            RIGHT.rstrip(b"\n") + OTHER,
-            ("put a newline between two blocks on one line",),
-        ),
-        (
-            RIGHT.rstrip(b"\n") + OTHER.rstrip(b"\n") + THIRD,
-            ("put a newline between two blocks on one line (2 times)",),
-        ),
-        (
-            b"".join(b"  " + line for line in RIGHT.splitlines(keepends=True)),
-            ("removed the indentation of a block",),
-        ),
-        (
-            b"".join(b"\t" + line for line in (RIGHT + OTHER).splitlines(keepends=True)),
-            ("removed the indentation of a block (2 times)",),
-        ),
-        (
-            block(*BODY[:2], b"", *BODY[2:4], b"", b"", *BODY[4:]),
-            ("removed a blank line inside a block",),
-        ),
-        (
-            block(*BODY[:2], b"", *BODY[2:], b"") * 2,
-            ("removed a blank line inside a block (2 times)",),
-        ),
-        (
-            RIGHT.rstrip(b"\n") + block(*BODY[:2], b"", *BODY[2:]) + b"# x\n\n",
-            (
-                "put a newline between two blocks on one line",
-                "removed a blank line inside a block",
-            ),
-        ),
-    ],
-)
-def test_damage_is_named_by_the_line_that_an_editor_shows(
-    prefix: bytes, said: tuple[str, ...]
-) -> None:
-    for content, mends in ((prefix + BROKEN, said), (prefix + BROKEN * 2, said)):
-        merged = merge(content, [P.leaf])
-        lines = [damage.line for damage in merged.damage]
-        first = prefix.count(b"\n") + 1
-        assert lines == [first + 3 * number for number in range(len(lines))]
-        assert len(lines) == content.count(b"!")
-        repaired = merge(content, [P.leaf], repair=True)
-        assert repaired.repaired[: len(mends)] == mends
-        assert openssl.load_bytes(repaired.data).error is None
-        assert BROKEN not in repaired.data
-    assert merge(prefix, [P.leaf]).repaired == said
-    assert openssl.load_bytes(merge(prefix, [P.leaf]).data).error is None
-
-
-def test_what_is_indented_and_no_certificate_stays() -> None:
-    odd = b"  -----BEGIN X-----\n  AAAA\n  -----END X-----\n"
-    assert merge(odd + RIGHT, [P.leaf]).repaired == ()
-    assert merge(b"  " + block(*BODY), [P.leaf]).repaired == ("removed the indentation of a block",)
-    inside = block(*(b"\t" + line for line in BODY))
-    assert merge(inside, [P.leaf]).data.startswith(inside)
-
-
-def test_blocks_that_only_openssl_refuses_are_found_wherever_they_stand() -> None:
-    assert [each.number for each in merge(RIGHT + OTHER, [P.third], refused=[1]).damage] == [1]
-    assert [each.number for each in merge(OTHER + BROKEN, [P.third], refused=[1]).damage] == [1, 2]
-    assert merge(OTHER + BROKEN, [P.third], refused=[2]).damage[0].reason != (
-        "OpenSSL cannot read what it holds"
-    )
-    # Also where all that is wanted is there: the file as a whole does not load.
-    assert merge(RIGHT, [P.right], refused=[1]).damage
-    crl = pem(P.crl, "X509 CRL")
-    assert [each.number for each in merge(RIGHT + crl, [P.third], refused=[2]).damage] == [2]
-    dropped = merge(RIGHT + crl + OTHER, [P.third], refused=[2], repair=True)
-    assert dropped.data == RIGHT + OTHER + THIRD
-    line = RIGHT.count(b"\n") + 1
-    assert dropped.repaired == (
-        f"dropped block 2 (line {line}): OpenSSL cannot read what it holds",
-    )
-
-
-def test_only_what_is_missing_is_added() -> None:
-    assert merge(RIGHT + OTHER, [P.right]).data == RIGHT + OTHER
-    assert merge(RIGHT + OTHER, [P.right, P.other]).data == RIGHT + OTHER
-    assert merge(RIGHT, [P.right]).data == RIGHT
-    assert merge(RIGHT, [P.right, P.other]).added == (parse(OTHER).blocks[0].sha256,)
-    assert merge(None, [P.right]).data == RIGHT
-    assert merge(b"", []).data == b""
-
-
-def test_trust_settings_matter_for_the_wanted_alone() -> None:
-    mail = pem(P.right + trust(trusted=EMAIL), "TRUSTED CERTIFICATE")
-    servers = pem(P.right + trust(trusted=SERVER_AUTH), "TRUSTED CERTIFICATE")
-    assert merge(mail, [P.other]).data == mail + OTHER
-    assert merge(servers, [P.right]).data == servers
-    (damage,) = merge(mail + OTHER, [P.right]).damage
-    assert (damage.number, damage.line) == (1, 1)
-    repaired = merge(OTHER + mail + THIRD, [P.right, P.third], repair=True)
-    assert repaired.data == OTHER + RIGHT + THIRD
-    # The first copy decides.
-    assert merge(RIGHT + mail, [P.right]).data == RIGHT + mail
-    assert merge(mail + RIGHT, [P.right]).damage
-
-
-@pytest.mark.parametrize(
-    ("content", "data"),
-    [
-        (RIGHT + b"\n\0" + OTHER, RIGHT + b"\n" + OTHER + THIRD),
-        (b"\0\0\0" + RIGHT, RIGHT + THIRD),
-        (b"#" * CHUNK + b"\0x\n" + RIGHT, b"#" * CHUNK + b"x\n" + RIGHT + THIRD),
-    ],
-)
-def test_repair_takes_away_the_nul_bytes_that_hide_something(content: bytes, data: bytes) -> None:
-    repaired = merge(content, [P.third], repair=True)
-    assert repaired.data == data
-    assert repaired.repaired == ("removed NUL bytes that hid what follows them",)
-    assert merge(content, [P.third]).damage[0].number is None
-
-
-def test_remove_takes_back_what_install_put_in() -> None:
-    third = parse(THIRD).fingerprints
-    for before in (b"# x", RIGHT.rstrip(b"\n")):
-        assert remove(before + b"\n" + THIRD, third, before=before).data == before
-        assert remove(before + b"\n" + THIRD, third).data == before + b"\n"
-        assert remove(before + b"\n" + THIRD, third, before=b"y").data == before + b"\n"
-    assert remove(b"\n" + THIRD, third, before=b"").data == b"\n"
-    assert remove(b"x\n\n" + THIRD, third, before=b"x\n").data == b"x\n\n"
-    assert remove(THIRD + RIGHT + THIRD, third).data == RIGHT
-    assert remove(b"#" * CHUNK + THIRD.rstrip(b"\n"), third).data == b"#" * CHUNK
-
-
-def test_der_is_found_in_place_of_pem_and_behind_it() -> None:
-    for content, data in (
-        (P.right, RIGHT),
-        (P.right + b"\n", RIGHT),
-        (P.right + b"\r\n" + P.other, RIGHT + OTHER),
-        (RIGHT + P.other + b"\r\n\r\n" + THIRD, RIGHT + OTHER + THIRD),
-        (P.right + OTHER, RIGHT + OTHER),
-        (RIGHT + P.other + P.third, RIGHT + OTHER + THIRD),
-    ):
-        merged = merge(content, [P.leaf])
-        assert merged.data == data + pem(P.leaf)
-        assert merged.repaired == ("converted a DER certificate to PEM",)
-    assert merge(b"x" + P.right, [P.leaf]).repaired == ()
-
-
 def der(length: bytes, content: bytes) -> bytes:
     return b"\x30" + length + content
 
@@ -314,45 +169,6 @@ def test_the_outermost_elements_make_a_certificate(data: bytes, found: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("data", "holds"),
-    [
-        (der(b"\x03", b"\x02\x01\x00"), True),
-        (der(b"\x04", b"\x30\x00\x04\x00"), True),
-        (der(b"\x06", INSIDE), False),
-        (b"\x31\x03\x02\x01\x00", False),
-        (b"\x02\x01\x00", False),
-        (b"", False),
-    ],
-)
-def test_a_private_key_in_der_starts_with_a_version(data: bytes, holds: bool) -> None:
-    assert bundle.holds_private_key(data) is holds
-
-
-@pytest.mark.parametrize(
-    ("content", "data"),
-    [
-        (RIGHT.decode().encode("utf-16"), RIGHT),
-        (RIGHT.decode().encode("utf-16-le"), RIGHT),
-        (RIGHT.decode().encode("utf-16-be"), RIGHT),
-        (RIGHT + OTHER.decode().encode("utf-16-le"), RIGHT + OTHER),
-        (RIGHT + OTHER.decode().encode("utf-16"), RIGHT + OTHER),
-    ],
-    ids=["marked", "LE", "BE", "LE appended", "marked, appended"],
-)
-def test_utf16_becomes_utf8(content: bytes, data: bytes) -> None:
-    merged = merge(content, [P.third])
-    assert merged.data == data + THIRD
-    assert merged.repaired == ("converted UTF-16 to UTF-8",)
-
-
-def test_half_a_pair_of_utf16_is_no_text_and_the_file_is_left_alone() -> None:
-    content = "# \ud83d\n".encode("utf-16-le", "surrogatepass") + RIGHT
-    merged = merge(content, [P.third])
-    assert [each.reason for each in merged.damage] == ["a NUL byte hides everything after it"]
-    assert (merged.data, merged.repaired) == (content, ())
-
-
-@pytest.mark.parametrize(
     ("content", "problem"),
     [
         (block(*BODY[:3]).rpartition(b"-----END")[0], "bad end line"),
@@ -372,12 +188,3 @@ def test_the_words_are_those_that_openssl_says_first(content: bytes, problem: st
     """libpq prints the first of OpenSSL's reasons; Python's ssl shows the last."""
     agree(content)
     assert parse(content).problem == problem
-
-
-@pytest.mark.parametrize("count", [2, 40])
-def test_many_mends_move_no_line_number(count: int) -> None:
-    glued = RIGHT.rstrip(b"\n") * count + b"\n"
-    blank = block(*BODY[:2], b"", *BODY[2:]) * count
-    for prefix in (glued, blank, glued + blank, blank + glued):
-        (damage,) = merge(prefix + b"\n" * 5 + BROKEN + b"\n" * 99, [P.leaf]).damage
-        assert damage.line == prefix.count(b"\n") + 6

@@ -17,12 +17,9 @@ from qs_certs.bundle import (
     NOTHING_FOUND,
     Bundle,
     canonical,
-    certificates_in,
-    holds_private_key,
-    merge,
     parse,
-    remove,
 )
+from qs_certs.merging import certificates_in, holds_private_key, merge, remove
 from tests.shapes import ANY_USAGE, EMAIL, SERVER_AUTH, SHAPES, pem, pki, trust
 
 _LONG = os.environ.get("QS_CERTS_LONG") == "1"

@@ -23,9 +23,19 @@ from typing import Any
 
 import pytest
 
-from qs_certs import accounts, bundle, catalogue, changes, files, openssl, rootfile, sources
+from qs_certs import (
+    accounts,
+    bundle,
+    catalogue,
+    changes,
+    files,
+    merging,
+    openssl,
+    rootfile,
+    sources,
+)
 from qs_certs.accounts import Account
-from qs_certs.bundle import merge, parse
+from qs_certs.bundle import parse
 from qs_certs.changes import Target, Wanted, plan_install
 from qs_certs.errors import (
     ChangedUnconfirmed,
@@ -43,6 +53,7 @@ from qs_certs.errors import (
 from qs_certs.files import Disk
 from qs_certs.journal import Entry, Journal, chained, digest
 from qs_certs.libpq import hostname, outcomes
+from qs_certs.merging import merge
 from qs_certs.results import Change, ModeOutcome, TargetResult
 from qs_certs.store import Store
 from tests.shapes import EMAIL, pem, pki, trust
@@ -197,13 +208,13 @@ def test_a_block_that_only_openssl_refuses_is_named_as_damage() -> None:
 
 def test_a_byte_order_mark_is_no_part_of_a_line() -> None:
     content = bundle.BOM + RIGHT
-    assert bundle.remove(content, parse(content).fingerprints).data == bundle.BOM
+    assert merging.remove(content, parse(content).fingerprints).data == bundle.BOM
 
 
 def test_what_stands_before_a_block_within_a_line_keeps_the_newline() -> None:
     content = b"#" * 254 + RIGHT + OTHER
     assert parse(content).blocks[0].der == P.right
-    removed = bundle.remove(content, {parse(content).blocks[0].sha256 or ""})
+    removed = merging.remove(content, {parse(content).blocks[0].sha256 or ""})
     assert removed.data == b"#" * 254 + b"\n" + OTHER
 
 
@@ -214,7 +225,7 @@ def test_bytes_that_only_look_like_utf16_stay() -> None:
 
 def test_a_source_may_hold_what_only_looks_like_a_certificate() -> None:
     junk = _block(b"AAAA")
-    assert bundle.certificates_in(junk + RIGHT) == (P.right,)
+    assert merging.certificates_in(junk + RIGHT) == (P.right,)
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from qs_certs import openssl
-from qs_certs.bundle import NOTHING_FOUND, certificates_in, merge, parse, remove
+from qs_certs.bundle import NOTHING_FOUND, parse
+from qs_certs.merging import certificates_in, merge, remove
 from tests.shapes import HOST, SHAPES, Shape, pem, pki
 
 every_shape = pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from unittest import mock
 
-from qs_certs import bundle, catalogue, sources
+from qs_certs import bundle, catalogue, merging, sources
 from qs_certs.errors import StoreTampered, WrongFingerprint, WrongUsage
 from qs_certs.journal import Journal
 from qs_certs.libpq import handshake, hostname, outcomes, pasted, settings
@@ -29,7 +29,7 @@ Target = Callable[[bytes], None]
 
 
 def root_file(data: bytes) -> None:
-    """`bundle`: reading is total and lossless, and the laws of merge and remove hold."""
+    """`bundle`, `merging`: reading is total and lossless, and the laws of merge and remove hold."""
     parsed = bundle.parse(data)
     at = 0
     for number, block in enumerate(parsed.blocks, start=1):
@@ -37,27 +37,27 @@ def root_file(data: bytes) -> None:
         assert block.number == number
         assert data.startswith(b"-----BEGIN ", block.start)
         at = block.end
-    bundle.certificates_in(data)
-    bundle.holds_private_key(data)
-    merged = bundle.merge(data, [G2])
+    merging.certificates_in(data)
+    merging.holds_private_key(data)
+    merged = merging.merge(data, [G2])
     if merged.damage:
         assert merged.data == data
     else:
-        again = bundle.merge(merged.data, [G2])
+        again = merging.merge(merged.data, [G2])
         assert (again.data, again.added, again.repaired) == (merged.data, (), ())
         assert bundle.parse(merged.data).fingerprints >= parsed.fingerprints | _PIN
         if not merged.repaired:
             glue = b"" if data.endswith(b"\n") or not data else b"\n"
             assert merged.data == data + (glue + bundle.canonical(G2)) * bool(merged.added)
             if merged.added:
-                assert bundle.remove(merged.data, _PIN, before=data).data == data
-    repaired = bundle.merge(data, [G2], repair=True)
+                assert merging.remove(merged.data, _PIN, before=data).data == data
+    repaired = merging.merge(data, [G2], repair=True)
     assert bundle.parse(repaired.data).fingerprints >= parsed.fingerprints | _PIN
     # Of garbage, a second repair may mend more; it takes nothing away, and puts nothing in.
-    again = bundle.merge(repaired.data, [G2], repair=True)
+    again = merging.merge(repaired.data, [G2], repair=True)
     assert not again.added
     assert bundle.parse(again.data).fingerprints >= bundle.parse(repaired.data).fingerprints
-    left = bundle.remove(data, _PIN)
+    left = merging.remove(data, _PIN)
     assert not bundle.parse(left.data).fingerprints & _PIN or parsed.damaged is not None
 
 
@@ -197,8 +197,8 @@ def download(data: bytes) -> None:
         return
     assert len(body) <= sources.DOWNLOAD_LIMIT
     sources._instead(body)
-    found = bundle.certificates_in(body)
-    assert all(bundle.certificates_in(bundle.canonical(der)) == (der,) for der in found)
+    found = merging.certificates_in(body)
+    assert all(merging.certificates_in(bundle.canonical(der)) == (der,) for der in found)
     try:
         der = sources._pinned(found, G2_PIN, "x") if found else G2
     except WrongFingerprint:

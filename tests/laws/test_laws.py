@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from qs_certs import bundle
+from qs_certs import bundle, merging
 from qs_certs.files import DISK
 from qs_certs.libpq import pasted
 from qs_certs.libpq import settings as connection
@@ -64,16 +64,16 @@ READERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "NUL bytes": (bundle.parse, b"x\0"),
     "one long line": (bundle.parse, b"A"),
     "merge, damaged blocks": (
-        lambda data: bundle.merge(data, [b"\x30\x00"]),
+        lambda data: merging.merge(data, [b"\x30\x00"]),
         b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
     ),
-    "merge, indented": (lambda data: bundle.merge(data, [b"\x30\x00"]), b"  " + RIGHT_PEM),
+    "merge, indented": (lambda data: merging.merge(data, [b"\x30\x00"]), b"  " + RIGHT_PEM),
     "merge, literal newlines": (
-        lambda data: bundle.merge(data, [b"\x30\x00"]),
+        lambda data: merging.merge(data, [b"\x30\x00"]),
         RIGHT_PEM.replace(b"\n", b"\\n"),
     ),
-    "remove": (lambda data: bundle.remove(data, {"x"}), RIGHT_PEM),
-    "source": (bundle.certificates_in, RIGHT_PEM),
+    "remove": (lambda data: merging.remove(data, {"x"}), RIGHT_PEM),
+    "source": (merging.certificates_in, RIGHT_PEM),
     "a key/value string": (
         lambda data: pasted.parse_conninfo(data.decode()),
         b"host=h ",

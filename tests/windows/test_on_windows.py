@@ -250,6 +250,7 @@ NEUTRAL = {
         "test_changes.py",
         "test_catalogue.py",
         "test_contract.py",
+        "test_merging.py",
         "test_render.py",
         "test_windows_rules.py",
         "libpq/test_hostname.py",
