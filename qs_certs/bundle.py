@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64, b2a_base64
 from hashlib import sha256
-from typing import NamedTuple
 
 from qs_certs.values import Value
 
@@ -112,7 +111,7 @@ class _DamagedBlock(Exception):
 # --- reading ----------------------------------------------------------------------------------
 
 
-class _Start(NamedTuple):
+class _Start(Value):
     """A start line: where its BEGIN is, its label, and where the next line starts."""
 
     at: int

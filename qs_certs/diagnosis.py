@@ -10,7 +10,6 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 from qs_certs import catalogue, openssl, reasons, rootfile
 from qs_certs.accounts import Progress
@@ -48,8 +47,12 @@ class Verdict(Value):
     """A connection in the goal's mode would succeed; None where that does not count."""
 
 
-T = TypeVar("T")
-R = TypeVar("R")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    R = TypeVar("R")
 
 
 def at_once(

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
 
 from qs_certs.errors import ExitCode, QsCertsError
 from qs_certs.values import Value
 
-Severity = Literal["ok", "warning", "error"]
-ChangeStatus = Literal["changed", "unchanged", "would-change", "failed"]
-Source = Literal["download", "embedded", "file"]
-DecidedBy = Literal["default", "PGSSLROOTCERT", "sslrootcert", "service", "option"]
-Answer = Literal["tls", "refused", "error", "not-postgresql", "closed", "timed-out", "unreachable"]
-Outcome = Literal["encrypted", "plaintext", "fails"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Severity = Literal["ok", "warning", "error"]
+    ChangeStatus = Literal["changed", "unchanged", "would-change", "failed"]
+    Source = Literal["download", "embedded", "file"]
+    DecidedBy = Literal["default", "PGSSLROOTCERT", "sslrootcert", "service", "option"]
+    Answer = Literal[
+        "tls", "refused", "error", "not-postgresql", "closed", "timed-out", "unreachable"
+    ]
+    Outcome = Literal["encrypted", "plaintext", "fails"]
+else:
+    Severity = ChangeStatus = Source = DecidedBy = Answer = Outcome = str
 
 _SEVERITY_OF_CODE = (
     # The order in which one exit code outranks another where several targets or servers ended

@@ -8,11 +8,11 @@ dataclass compiles eight functions of its own, 0.6 ms for each class on CPython 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
+# Not from typing, here and in the rooms of `check`: it takes longer to load than they have to do.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import replace as replace  # noqa: PLC0414 - for its types
+    from typing import Any, ClassVar
 
     from typing_extensions import dataclass_transform
 else:

@@ -24,7 +24,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Any, Literal
 
 from qs_certs.libpq.hostname import mismatch, names_in
 from qs_certs.libpq.outcomes import Shown
@@ -33,7 +32,11 @@ from qs_certs.values import Value, replace
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 ALPN_PROTOCOL = "postgresql"
-Negotiation = Literal["postgres", "direct"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    Negotiation = Literal["postgres", "direct"]
 
 
 class Trust(Value):

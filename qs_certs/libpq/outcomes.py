@@ -12,8 +12,6 @@ The outcomes are those of libpq 15 to 18; the messages leave out libpq's
 
 from __future__ import annotations
 
-from typing import Literal
-
 from qs_certs.results import Answer, ModeOutcome, Outcome
 from qs_certs.values import Value, replace
 
@@ -24,7 +22,13 @@ NEVER_PLAINTEXT = ("require", "verify-ca", "verify-full")
 CERTIFICATE_VERIFY_FAILED = "SSL error: certificate verify failed"
 NO_SSL = "server does not support SSL, but SSL was required"
 
-RootFileState = Literal["loads", "unloadable", "absent", "no-home", "system"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    RootFileState = Literal["loads", "unloadable", "absent", "no-home", "system"]
+else:
+    RootFileState = str
 
 
 class TrustAnchors(Value):

@@ -20,19 +20,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple, NoReturn
 
 from qs_certs.errors import WrongUsage
 from qs_certs.libpq.outcomes import SSLMODES
 from qs_certs.values import Value
 
-Origin = Literal["connection string", "service", "environment", "default"]
-Form = Literal["key/value", "URI", "psql", "JDBC", "host"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, NoReturn
+
+    Origin = Literal["connection string", "service", "environment", "default"]
+    Form = Literal["key/value", "URI", "psql", "JDBC", "host"]
 
 DEFAULT_PORT = 5432
 
 
-class _Keyword(NamedTuple):
+class _Keyword(Value):
     """One row of `libpq:fe-connect.c PQconninfoOptions`."""
 
     variable: str | None = None
