@@ -366,7 +366,7 @@ class _Child:
     ended: bool
     _process: int
     _pipe: int
-    _answer: bytes
+    _answer: bytearray
 
     def __init__(
         self, account: Account, work: Callable[[], object], siblings: Iterable[_Child] = ()
@@ -393,7 +393,7 @@ class _Child:
             foreign = [self._pipe, *(each._pipe for each in siblings)]
             _work_in_child(account, groups, work, writing, foreign)
         os.close(writing)
-        self.account, self.ended, self._answer = account, False, b""
+        self.account, self.ended, self._answer = account, False, bytearray()
 
     def fileno(self) -> int:
         return self._pipe
@@ -418,7 +418,7 @@ class _Child:
         if not self._answer:
             raise _could_not_tell(self.account, "without an answer", "its process was killed")
         try:
-            outcome = _read_answer(self._answer)
+            outcome = _read_answer(bytes(self._answer))
         except Exception as error:
             raise _could_not_tell(self.account, "with no answer of ours", None) from error
         if isinstance(outcome, _Raised):
@@ -492,9 +492,11 @@ def _work_in_child(
         answer = pickle.dumps(_raised(_bug(account, error)))
     finally:
         # Whatever happens, no frame of the parent's may go on in the child.
-        with contextlib.suppress(OSError), os.fdopen(pipe, "wb") as out:
-            out.write(answer)
-        os._exit(0)
+        try:
+            while answer:
+                answer = answer[os.write(pipe, answer) :]
+        finally:
+            os._exit(0)
 
 
 def _raised(error: QsCertsError) -> _Raised:
@@ -546,10 +548,12 @@ def _become(account: Account, groups: list[int]) -> None:
     os.umask(0o022)
     os.chdir("/")
     # One store cannot serve several users: each has it at home.
-    names = ("PATH", "LANG") if account.chosen else ("PATH", "LANG", "QS_CERTS_STORE")
-    kept = {name: os.environ[name] for name in names if name in os.environ}
-    os.environ.clear()
-    os.environ.update(kept, HOME=account.home, USER=account.name, LOGNAME=account.name)
+    kept = {"PATH", "LANG"} if account.chosen else {"PATH", "LANG", "QS_CERTS_STORE"}
+    # One by one: clear() and update() look at so much that a tenth of the child's pages is copied.
+    for name in set(os.environ) - kept:
+        del os.environ[name]
+    for name, value in (("HOME", account.home), ("USER", account.name), ("LOGNAME", account.name)):
+        os.environ[name] = value
     import tempfile
 
     tempfile.tempdir = None  # root's own may be closed to others, as pam_tmpdir makes it
