@@ -227,7 +227,7 @@ has a few MiB of its own.
 """
 
 
-def in_turn(
+def side_by_side(
     tasks: Sequence[Task[T]], progress: Progress | None = None, *, told: bool = True
 ) -> list[T]:
     """The results of *tasks*, in their order; at most AT_ONCE of them are at work at a time.
@@ -493,8 +493,9 @@ def _work_in_child(
     finally:
         # Whatever happens, no frame of the parent's may go on in the child.
         try:
-            while answer:
-                answer = answer[os.write(pipe, answer) :]
+            with os.fdopen(pipe, "wb", buffering=0) as out:
+                while answer:
+                    answer = answer[out.write(answer) :]
         finally:
             os._exit(0)
 

@@ -603,7 +603,7 @@ def _each(
 
         return _for_its_file(target, look(target)).then(conclude)
 
-    found = accounts.in_turn(tuple(map(task, chosen.targets)), progress)
+    found = accounts.side_by_side(tuple(map(task, chosen.targets)), progress)
     return AccountsReport(command, tuple(found), chosen.findings)
 
 

@@ -409,7 +409,7 @@ def _each(
     tasks = tuple(map(task, targets))
     if not any(target.chosen for target in targets):
         return [each.run() for each in tasks]
-    return accounts.in_turn(tasks, progress, told=told)
+    return accounts.side_by_side(tasks, progress, told=told)
 
 
 def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk) -> TargetResult:

@@ -195,7 +195,7 @@ def check_accounts(
 
         return Task(account, lambda: question.answer(around)).then(conclude)
 
-    found = accounts.in_turn(tuple(map(task, people.accounts)), progress)
+    found = accounts.side_by_side(tuple(map(task, people.accounts)), progress)
     return AccountsReport("check", tuple(found), userlist.findings(people))
 
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 import pytest
 
 from qs_certs import accounts
-from qs_certs.accounts import AT_ONCE, Account, Task, in_turn
+from qs_certs.accounts import AT_ONCE, Account, Task, side_by_side
 from qs_certs.errors import CouldNotTell, CouldNotWrite, QsCertsError, TargetRefused
 from tests.people import made, name_of
 from tests.program import SOURCE
@@ -52,7 +52,7 @@ def outcome(account: Account, work: Callable[[], object]) -> Task[object]:
 
 def in_parallel(*works: Callable[[], object]) -> list[object]:
     """Each for a user of its own."""
-    return in_turn([outcome(user(number), work) for number, work in enumerate(works)])
+    return side_by_side([outcome(user(number), work) for number, work in enumerate(works)])
 
 
 def open_files() -> set[int]:
@@ -114,7 +114,7 @@ def test_all_of_a_window_are_at_work_and_the_results_are_in_the_order_of_the_acc
     relay = Relay(AT_ONCE)
     try:
         tasks = [outcome(user(number), work) for number, work in enumerate(relay.works())]
-        found = in_turn(tasks, lambda done, of: told.append((done, of)))
+        found = side_by_side(tasks, lambda done, of: told.append((done, of)))
     finally:
         order = relay.close()
     assert found == list(range(AT_ONCE))
@@ -163,7 +163,7 @@ def test_two_for_the_same_user_never_overlap(numbers: tuple[int, int], order: by
 
     first, second = (user(number) for number in numbers)
     try:
-        in_turn(
+        side_by_side(
             [Task(first, lambda: work(b"1", 1.0)), Task(second, lambda: work(b"2", 0.0))],
         )
         assert os.read(reading, 2) == order
@@ -178,7 +178,7 @@ def test_own_work_is_done_here_among_that_for_others() -> None:
         Task(None, lambda: (os.getpid(), os.geteuid())),
         outcome(user(2), os.geteuid),
     ]
-    first, own, other = in_turn(tasks)
+    first, own, other = side_by_side(tasks)
     assert own == (os.getpid(), 0)
     assert (first != os.getpid(), other) == (True, 300_002)
 
@@ -189,9 +189,9 @@ def test_what_is_concluded_is_what_the_work_returned_or_raised() -> None:
 
     task = Task(user(1), lambda: 20).then(lambda returned: returned() + 1)
     refused: Task[int] = Task(user(2), refuse).then(lambda returned: returned())
-    assert (task.run(), in_turn([task.then(lambda so_far: so_far() * 2)])) == (21, [42])
+    assert (task.run(), side_by_side([task.then(lambda so_far: so_far() * 2)])) == (21, [42])
     with pytest.raises(TargetRefused, match="no"):
-        in_turn([task, refused])
+        side_by_side([task, refused])
     with pytest.raises(TargetRefused, match="no"):
         refused.run()
 
@@ -322,7 +322,7 @@ def test_every_child_is_waited_for_whatever_is_raised_here(
     bug: Task[None] = Task(user(0), os.getpid).then(conclude)
     tasks = [bug, *(Task(user(number), slow) for number in (1, 2, 3))]
     with pytest.raises(ZeroDivisionError):
-        in_turn(tasks)
+        side_by_side(tasks)
     assert capfd.readouterr().out == "ended\n" * 3
 
 
@@ -360,17 +360,17 @@ def test_after_ctrl_c_those_at_work_end_and_no_other_begins(
     tasks = [outcome(user(n), partial(work, mark)) for n, mark in enumerate(marks)]
     try:
         if told:
-            found = in_turn(tasks, progress)
+            found = side_by_side(tasks, progress)
             assert found[:2] == [b"a", b"b"]
             assert [str(each) for each in found[2:]] == [
                 "interrupted before the turn of this user came; nothing was changed"
             ] * 2
         else:
             with pytest.raises(KeyboardInterrupt):
-                in_turn(tasks, progress, told=False)
+                side_by_side(tasks, progress, told=False)
         assert sorted(os.read(reading, 16)) == sorted(b"!ab")
         assert signal.SIGINT not in signal.sigpending()
-        assert in_turn(tasks[:1]) == [b"a"], "a control: nothing is held back any more"
+        assert side_by_side(tasks[:1]) == [b"a"], "a control: nothing is held back any more"
     finally:
         os.close(reading)
         os.close(writing)
