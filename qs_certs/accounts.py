@@ -12,8 +12,8 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Generic, NoReturn, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from qs_certs import windows
 from qs_certs.errors import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 T = TypeVar("T")
-Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Told how many accounts are done, of how many."""
@@ -193,28 +193,124 @@ def run_as(account: Account | None, work: Callable[[], T]) -> T:
         return work()
     if sys.platform == "win32":
         return _in_profile(account, work)
-    # Before the fork, as everything that the child needs.
-    import pickle  # noqa: F401
-    import tempfile  # noqa: F401
-
     with interrupts_held():
         try:
-            answer = _answer_of_child(account, work)
-        except OSError as error:  # no process or pipe to be had just now; others may get theirs
-            raise CouldNotWrite(
-                f"the work for user {account.name} could not begin",
-                why=error.strerror,
-                fix=("run the same command again",),
-            ) from error
-    if not answer:
-        raise _could_not_tell(account, "without an answer", "its process was killed")
+            child = _Child(account, work)
+        except OSError as error:
+            raise _could_not_begin(account, error) from error
+        child.wait()
+    return cast("T", child.outcome())
+
+
+class Task(Generic[T]):
+    """Work to do with an account's rights, and what this process then makes of the outcome."""
+
+    def __init__(self, account: Account | None, work: Callable[[], T]) -> None:
+        self.account = account
+        self.work: Callable[[], object] = work
+        self.conclude: Callable[[Callable[[], Any]], T] = lambda outcome: cast("T", outcome())
+        """Given what returns or raises the outcome of the work, the result of the task."""
+
+    def then(self, conclude: Callable[[Callable[[], T]], Result]) -> Task[Result]:
+        """The same work; its result so far, returned or raised by a call, goes on to *conclude*."""
+        task = cast("Task[Result]", Task(self.account, self.work))
+        task.conclude = lambda outcome: conclude(lambda: self.conclude(outcome))
+        return task
+
+    def run(self) -> T:
+        """Do it now, and wait.  Raises what `run_as` raises, and what it is concluded with."""
+        return self.conclude(lambda: run_as(self.account, self.work))
+
+
+AT_ONCE = 8
+"""How many accounts are worked for at a time.
+
+Work on a disk keeps as many busy as there are processors, and no more than three or four, since
+forking them is this one process's work.  A live check waits for servers, so more would gain; but
+accounts tend to ask the same server, which should not take a check for an attack, and each child
+has a few MiB of its own.
+"""
+
+
+def side_by_side(
+    tasks: Sequence[Task[T]], progress: Progress | None = None, *, told: bool = True
+) -> list[T]:
+    """The results of *tasks*, in their order; at most AT_ONCE of them are at work at a time.
+
+    They begin in their order.  Two for the same user never overlap, so that the second finds what
+    the first did.  Fewer are at work where the machine has no process or pipe to spare.  What this
+    process does with its own rights it does alone: on Windows, and for its own user.
+
+    After Ctrl-C those at work end, and no other begins: it is concluded with Interrupted, so that
+    what was done stays known.  Where the results are not to be *told* then, KeyboardInterrupt is
+    raised.  Every child has been waited for in the end, whatever was raised.
+    """
+    results: dict[int, T] = {}
+    at_work: dict[_Child, int] = {}
+
+    def conclude(number: int, outcome: Callable[[], object]) -> None:
+        results[number] = tasks[number].conclude(outcome)
+        if progress is not None:
+            progress(len(results), len(tasks))
+
+    def began(number: int) -> bool:
+        """Whether it did, or never will; not where one at work has to end before."""
+        account, work = tasks[number].account, tasks[number].work
+        if stop():
+            what = "interrupted before the turn of this user came; nothing was changed"
+            conclude(number, _raising(Interrupted(what)))
+        elif account is None or sys.platform == "win32":
+            conclude(number, lambda: run_as(account, work))
+        elif len(at_work) >= AT_ONCE or account.uid in {each.account.uid for each in at_work}:
+            return False
+        else:
+            try:
+                child = _Child(account, work, at_work)
+            except OSError as error:
+                if at_work:
+                    return False
+                conclude(number, _raising(_could_not_begin(account, error)))
+            else:
+                at_work[child] = number
+        return True
+
+    def hear() -> None:
+        for child in _ended(at_work):
+            conclude(at_work.pop(child), child.outcome)
+
+    gc.freeze()  # a collection in a child would copy every page that it looks at
     try:
-        outcome = cast("_Returned[T] | _Raised", _read_answer(answer))
-    except Exception as error:
-        raise _could_not_tell(account, "with no answer of ours", None) from error
-    if isinstance(outcome, _Raised):
-        raise outcome.error()
-    return outcome.value
+        with interrupts_held() as stop:
+            try:
+                for number in range(len(tasks)):
+                    while not began(number):
+                        hear()
+                while at_work:
+                    hear()
+            finally:
+                for child in at_work:
+                    child.wait()
+            if told and stop():  # taken: the results tell of it
+                _take_interrupt()
+    finally:
+        gc.unfreeze()
+    return [results[number] for number in range(len(tasks))]
+
+
+def _raising(error: QsCertsError) -> Callable[[], NoReturn]:
+    def outcome() -> NoReturn:
+        raise error
+
+    return outcome
+
+
+def _could_not_begin(account: Account, error: OSError) -> CouldNotWrite:
+    """No process or pipe is to be had just now; others may get theirs."""
+    return CouldNotWrite(
+        f"the work for user {account.name} could not begin",
+        why=error.strerror,
+        fix=("run the same command again",),
+    )
 
 
 def _could_not_tell(account: Account, how: str, why: str | None) -> CouldNotTell:
@@ -250,33 +346,6 @@ _VALUES = {"datetime", "qs_certs.accounts", "qs_certs.errors", "qs_certs.journal
 _VALUES |= {"qs_certs.results", "qs_certs.changes"}
 
 
-def in_turn(
-    items: Sequence[Item],
-    work: Callable[[Item], T],
-    stopped: Callable[[Item], T] | None = None,
-    progress: Progress | None = None,
-) -> list[T]:
-    """What *work* makes of each item.  After Ctrl-C the one at work ends, and the others are
-    *stopped*: what was done stays known.  Where that is None, KeyboardInterrupt is raised."""
-    results: list[T] = []
-    gc.freeze()  # a collection in a child would copy every page that it looks at
-    try:
-        with interrupts_held() as interrupted:
-            for number, item in enumerate(items):
-                if interrupted():
-                    if stopped is not None:
-                        results += map(stopped, items[number:])
-                    break
-                results.append(work(item))
-                if progress is not None:
-                    progress(len(results), len(items))
-            if interrupted() and stopped is not None:  # taken: the results tell of it
-                _take_interrupt()
-    finally:
-        gc.unfreeze()
-    return results
-
-
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[Callable[[], bool]]:
     """Hold back Ctrl-C; what is yielded says whether there was one.  Windows cannot: never."""
@@ -295,29 +364,90 @@ def _take_interrupt() -> None:
         signal.sigwait({signal.SIGINT})
 
 
-def _answer_of_child(account: Account, work: Callable[[], object]) -> bytes:
-    """Fork, and wait for the child's pickled outcome and its end."""
+class _Child:
+    """A process at work for an account; its pickled outcome comes through a pipe."""
+
+    account: Account
+    ended: bool
+    _process: int
+    _pipe: int
+    _answer: bytearray
+
+    def __init__(
+        self, account: Account, work: Callable[[], object], siblings: Iterable[_Child] = ()
+    ) -> None:
+        """Fork it.  Raises OSError where there is no process or pipe to be had."""
+        if sys.platform == "win32":
+            raise AssertionError("unreachable")
+        # Before the fork, as everything that the child needs.
+        import pickle  # noqa: F401
+        import tempfile  # noqa: F401
+
+        # Asked before the fork: a thread that still waits for a name server holds locks of the same
+        # library, and nobody would release them in the child.
+        groups = os.getgrouplist(account.name, account.gid)
+        self._pipe, writing = os.pipe()
+        try:
+            self._process = os.fork()
+        except OSError:
+            os.close(self._pipe)
+            os.close(writing)
+            raise
+        if self._process == 0:  # pragma: no cover - coverage does not follow the fork
+            # What another user's child says is none of this one's business.
+            foreign = [self._pipe, *(each._pipe for each in siblings)]
+            _work_in_child(account, groups, work, writing, foreign)
+        os.close(writing)
+        self.account, self.ended, self._answer = account, False, bytearray()
+
+    def fileno(self) -> int:
+        return self._pipe
+
+    def listen(self) -> None:
+        """Take what it has sent, or wait for something; and for its end, where that was all."""
+        piece = os.read(self._pipe, 1 << 16)
+        self._answer += piece
+        if not piece:
+            self.ended = True
+            os.close(self._pipe)
+            with contextlib.suppress(ChildProcessError):  # none is kept where SIGCHLD is ignored
+                os.waitpid(self._process, 0)
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        while not self.ended:
+            self.listen()
+
+    def outcome(self) -> object:
+        """What its work returned, or raised."""
+        if not self._answer:
+            raise _could_not_tell(self.account, "without an answer", "its process was killed")
+        try:
+            outcome = _read_answer(bytes(self._answer))
+        except Exception as error:
+            raise _could_not_tell(self.account, "with no answer of ours", None) from error
+        if isinstance(outcome, _Raised):
+            raise outcome.error()
+        return outcome.value
+
+
+def _ended(children: Iterable[_Child]) -> list[_Child]:
+    """Those that have ended, once there is one.
+
+    All are listened to meanwhile: a pipe takes 64 KiB, and then its child would wait for us.
+    """
     if sys.platform == "win32":
         raise AssertionError("unreachable")
-    # Asked before the fork: a thread that still waits for a name server holds locks of the same
-    # library, and nobody would release them in the child.
-    groups = os.getgrouplist(account.name, account.gid)
-    reading, writing = os.pipe()
-    try:
-        child = os.fork()
-    except OSError:
-        os.close(reading)
-        os.close(writing)
-        raise
-    if child == 0:  # pragma: no cover - coverage does not follow the fork
-        os.close(reading)
-        _work_in_child(account, groups, work, writing)
-    try:
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            return pipe.read()
-    finally:
-        os.waitpid(child, 0)
+    import select
+
+    poll = select.poll()
+    by_pipe = {child.fileno(): child for child in children}
+    for pipe in by_pipe:
+        poll.register(pipe, select.POLLIN)
+    while not any(child.ended for child in by_pipe.values()):
+        for pipe, _ in poll.poll():
+            by_pipe[pipe].listen()
+    return [child for child in by_pipe.values() if child.ended]
 
 
 class _Returned(Value, Generic[T]):
@@ -339,15 +469,21 @@ class _Raised(Value):
 
 
 def _work_in_child(
-    account: Account, groups: list[int], work: Callable[[], object], pipe: int
+    account: Account,
+    groups: list[int],
+    work: Callable[[], object],
+    pipe: int,
+    foreign: Iterable[int],
 ) -> NoReturn:
-    """Become *account*, do the work, send the outcome, end."""
+    """Close what is *foreign*, become *account*, do the work, send the outcome, end."""
     import pickle
 
     outcome: _Returned[object] | _Raised
     answer = b""
     try:
         try:
+            for each in foreign:
+                os.close(each)
             _become(account, groups)
             if account.chosen:
                 refuse_odd_home(account)
@@ -361,9 +497,12 @@ def _work_in_child(
         answer = pickle.dumps(_raised(_bug(account, error)))
     finally:
         # Whatever happens, no frame of the parent's may go on in the child.
-        with contextlib.suppress(OSError), os.fdopen(pipe, "wb") as out:
-            out.write(answer)
-        os._exit(0)
+        try:
+            with os.fdopen(pipe, "wb", buffering=0) as out:
+                while answer:
+                    answer = answer[out.write(answer) :]
+        finally:
+            os._exit(0)
 
 
 def _raised(error: QsCertsError) -> _Raised:
@@ -384,7 +523,7 @@ def _bug(account: Account, error: BaseException) -> Bug:
 
 
 def interrupted(account: Account) -> Interrupted:
-    """What is said about an account whose work Ctrl-C ended, or kept from beginning."""
+    """What is said about an account whose work Ctrl-C ended."""
     return Interrupted(f"interrupted; the file of user {account.name} is whole, old or new")
 
 
@@ -415,10 +554,12 @@ def _become(account: Account, groups: list[int]) -> None:
     os.umask(0o022)
     os.chdir("/")
     # One store cannot serve several users: each has it at home.
-    names = ("PATH", "LANG") if account.chosen else ("PATH", "LANG", "QS_CERTS_STORE")
-    kept = {name: os.environ[name] for name in names if name in os.environ}
-    os.environ.clear()
-    os.environ.update(kept, HOME=account.home, USER=account.name, LOGNAME=account.name)
+    kept = {"PATH", "LANG"} if account.chosen else {"PATH", "LANG", "QS_CERTS_STORE"}
+    # One by one: clear() and update() look at so much that a tenth of the child's pages is copied.
+    for name in set(os.environ) - kept:
+        del os.environ[name]
+    for name, value in (("HOME", account.home), ("USER", account.name), ("LOGNAME", account.name)):
+        os.environ[name] = value
     import tempfile
 
     tempfile.tempdir = None  # root's own may be closed to others, as pam_tmpdir makes it

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from qs_certs import accounts, catalogue, changes, inspection, reading, rootfile, upkeep, values
-from qs_certs.accounts import Progress
+from qs_certs.accounts import Progress, Task
 from qs_certs.changes import Target, Wanted
-from qs_certs.errors import ExitCode, Interrupted, QsCertsError, WrongUsage, quoted
+from qs_certs.errors import ExitCode, QsCertsError, WrongUsage, quoted
 from qs_certs.libpq.locations import DEDICATED_FILE, lost_letters
 from qs_certs.results import (
     AccountReport,
@@ -490,7 +490,8 @@ def listing(
     chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users, changing=False)
     if chosen.accounts:
         return _each("list", chosen, reading.listing, progress)
-    report = _found(reading.listing, chosen.targets[0])
+    one = chosen.targets[0]
+    report = _for_its_file(one, reading.listing(one)).run()
     return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
@@ -524,7 +525,7 @@ def history(
     )
     _one_history(chosen, identity)
 
-    def look(one: Target) -> HistoryReport:
+    def look(one: Target) -> Task[HistoryReport]:
         if prune:
             return upkeep.prune(one, keep=keep, older_than=older_than, dry_run=dry_run)
         if quarantine:
@@ -533,7 +534,8 @@ def history(
 
     if chosen.accounts:
         return _each("history", chosen, look, progress)
-    report = _found(look, chosen.targets[0])
+    one = chosen.targets[0]
+    report = _for_its_file(one, look(one)).run()
     return values.replace(report, findings=(*report.findings, *chosen.findings))
 
 
@@ -567,36 +569,41 @@ def _agree_on_history(
         )
 
 
-def _found(look: Callable[[Target], Report], target: Target) -> Report:
-    """What *look* finds in *target*; what its errors say to do next means this very file."""
-    try:
-        return look(target)
-    except QsCertsError as error:
-        error.fix = changes.for_this_file(error.fix, target)
-        raise
+def _for_its_file(target: Target, task: Task[Report]) -> Task[Report]:
+    """The *task*; what its errors say to do next means the file of *target*."""
+
+    def conclude(report: Callable[[], Report]) -> Report:
+        try:
+            return report()
+        except QsCertsError as error:
+            error.fix = changes.for_this_file(error.fix, target)
+            raise
+
+    return task.then(conclude)
 
 
 def _each(
     command: Literal["list", "history"],
     chosen: Choice,
-    look: Callable[[Target], ListReport | HistoryReport],
+    look: Callable[[Target], Task[Report]],
     progress: Progress | None,
 ) -> AccountsReport:
     """What *look* finds for each account.  Raises WrongUsage where there is none."""
     if not chosen.targets:
         raise WrongUsage("there are no users to do this for", fix=("name a user: --user NAME",))
 
-    def one(target: Target) -> AccountReport:
-        try:
-            return AccountReport(target.user or "", _found(look, target))
-        except QsCertsError as error:
-            return AccountReport(target.user or "", Failure(command, error))
+    def task(target: Target) -> Task[AccountReport]:
+        user = target.user or ""
 
-    def stopped(target: Target) -> AccountReport:
-        error = Interrupted("interrupted before the turn of this user came")
-        return AccountReport(target.user or "", Failure(command, error))
+        def conclude(report: Callable[[], Report]) -> AccountReport:
+            try:
+                return AccountReport(user, report())
+            except QsCertsError as error:
+                return AccountReport(user, Failure(command, error))
 
-    found = accounts.in_turn(chosen.targets, one, stopped, progress)
+        return _for_its_file(target, look(target)).then(conclude)
+
+    found = accounts.side_by_side(tuple(map(task, chosen.targets)), progress)
     return AccountsReport(command, tuple(found), chosen.findings)
 
 

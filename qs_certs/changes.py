@@ -15,13 +15,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from qs_certs import accounts, bundle, catalogue, files, merging, openssl, rootfile
-from qs_certs.accounts import Account, Progress
+from qs_certs.accounts import Account, Progress, Task
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
     CouldNotTell,
     CouldNotWrite,
-    Interrupted,
     QsCertsError,
     StoreTampered,
     TargetChanged,
@@ -346,22 +345,25 @@ def change(
     dry_run: bool = False,
     source: Source | None = None,
     disk: Disk = DISK,
-) -> TargetResult:
+) -> Task[TargetResult]:
     """Carry out what *judge* makes of *target*, with the rights of its account; never raises a
     QsCertsError: the result holds it, so that one target's failure does not stop the others."""
     path = os.path.abspath(target.path)  # noqa: PTH100 - a link stays a link
-    try:
-        result = accounts.run_as(
-            target.account, lambda: _change(path, command, judge, dry_run=dry_run, disk=disk)
-        )
-    except QsCertsError as error:
-        if isinstance(error, CouldNotTell):  # doing it again may be one change too many
-            error.fix = ("qs-certs history   # says whether it was changed",)
-        error.fix = for_this_file(error.fix, target)
-        shown = error.diff if isinstance(error, _Drift) else ""
-        return TargetResult(path, target.user, "failed", diff=shown, error=error)
-    used = source if result.added and result.status in ("changed", "would-change") else None
-    return replace(result, user=target.user, source=used)
+
+    def conclude(changed: Callable[[], TargetResult]) -> TargetResult:
+        try:
+            result = changed()
+        except QsCertsError as error:
+            if isinstance(error, CouldNotTell):  # doing it again may be one change too many
+                error.fix = ("qs-certs history   # says whether it was changed",)
+            error.fix = for_this_file(error.fix, target)
+            shown = error.diff if isinstance(error, _Drift) else ""
+            return TargetResult(path, target.user, "failed", diff=shown, error=error)
+        used = source if result.added and result.status in ("changed", "would-change") else None
+        return replace(result, user=target.user, source=used)
+
+    work = Task(target.account, lambda: _change(path, command, judge, dry_run=dry_run, disk=disk))
+    return work.then(conclude)
 
 
 def options_of(target: Target) -> str:
@@ -398,20 +400,16 @@ def for_this_file(steps: Iterable[str], target: Target) -> tuple[str, ...]:
 
 def _each(
     targets: Sequence[Target],
-    work: Callable[[Target], Outcome],
-    stopped: Callable[[Target], Outcome] | None,
+    task: Callable[[Target], Task[Outcome]],
     progress: Progress | None,
+    *,
+    told: bool = True,
 ) -> list[Outcome]:
-    """What *work* makes of each target.  Ctrl-C is held back only in a run over accounts."""
+    """The result of each target's *task*.  Only those of accounts overlap, and hold back Ctrl-C."""
+    tasks = tuple(map(task, targets))
     if not any(target.chosen for target in targets):
-        return [work(target) for target in targets]
-    return accounts.in_turn(targets, work, stopped, progress)
-
-
-def _stopped(target: Target) -> TargetResult:
-    path = os.path.abspath(target.path)  # noqa: PTH100
-    error = Interrupted("interrupted before the turn of this user came; nothing was changed")
-    return TargetResult(path, target.user, "failed", error=error)
+        return [each.run() for each in tasks]
+    return accounts.side_by_side(tasks, progress, told=told)
 
 
 def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk) -> TargetResult:
@@ -557,8 +555,8 @@ def install(
         lambda target: _already(
             target, fingerprints, replace_all=replace_all, repair=repair, disk=disk
         ),
-        None,  # nothing is lost by an interrupt before anything was changed
         progress,
+        told=False,  # nothing is lost by an interrupt before anything was changed
     )
     missing = [target for target, result in zip(targets, there, strict=True) if result is None]
     roots: dict[str, bytes] = {}
@@ -582,7 +580,6 @@ def install(
             lambda target: change(
                 target, "install", judge_for(target.path), dry_run=dry_run, source=source, disk=disk
             ),
-            _stopped,
             progress,
         )
     )
@@ -596,7 +593,7 @@ def preview(target: Target, wanted: Sequence[Wanted], *, replace_all: bool, repa
     before = accounts.run_as(target.account, lambda: files.read(files.resolve(path)))
     there = _already(
         target, [each.sha256 for each in wanted], replace_all=replace_all, repair=repair, disk=DISK
-    )
+    ).run()
     if there is not None and there.error is None:  # nothing will be fetched for it either
         return before or b""
     roots = {each.sha256: each.fetch()[0] for each in wanted}
@@ -607,7 +604,7 @@ def preview(target: Target, wanted: Sequence[Wanted], *, replace_all: bool, repa
 
 def _already(
     target: Target, fingerprints: Sequence[str], *, replace_all: bool, repair: bool, disk: Disk
-) -> TargetResult | None:
+) -> Task[TargetResult | None]:
     """The result where there is nothing to do or nothing can be done; None where there is work."""
     path = os.path.abspath(target.path)  # noqa: PTH100
 
@@ -628,13 +625,15 @@ def _already(
             return False
         return not replace_all or parsed.fingerprints == set(fingerprints)
 
-    try:
-        there = accounts.run_as(target.account, look)
-    except QsCertsError as error:
-        return TargetResult(path, target.user, "failed", error=error)
-    if not there:
-        return None
-    return TargetResult(path, target.user, "unchanged", present=_names(fingerprints))
+    def conclude(there: Callable[[], bool]) -> TargetResult | None:
+        try:
+            if not there():
+                return None
+        except QsCertsError as error:
+            return TargetResult(path, target.user, "failed", error=error)
+        return TargetResult(path, target.user, "unchanged", present=_names(fingerprints))
+
+    return Task(target.account, look).then(conclude)
 
 
 def remove(
@@ -663,7 +662,6 @@ def remove(
     results = _each(
         targets,
         lambda target: change(target, "remove", judge, dry_run=dry_run, disk=disk),
-        _stopped,
         progress,
     )
     return ChangeReport("remove", tuple(results))
@@ -692,7 +690,6 @@ def rollback(
         lambda target: change(
             target, "rollback", judge_for(target.path), dry_run=dry_run, disk=disk
         ),
-        _stopped,
         progress,
     )
     # A run over accounts says so of each in its own line.

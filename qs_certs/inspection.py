@@ -7,12 +7,12 @@ every connection, loads no more than it needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from qs_certs import accounts, rootfile
-from qs_certs.accounts import Account, Progress
-from qs_certs.errors import ExitCode, Interrupted, QsCertsError, TargetRefused, WrongUsage, quoted
+from qs_certs.accounts import Account, Progress, Task
+from qs_certs.errors import ExitCode, QsCertsError, TargetRefused, WrongUsage, quoted
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.outcomes import SSLMODES
 from qs_certs.results import (
@@ -180,22 +180,22 @@ def check_accounts(
         none = RootFile(None, "default", False, None, 0)
         return CheckReport(none, rootfile.roots_in(facts), (), userlist.findings(people))
 
-    def one(account: Account) -> AccountReport:
+    def task(account: Account) -> Task[AccountReport]:
         around = accounts.surroundings_of(account)
-        try:
-            report = accounts.run_as(account, lambda: question.answer(around))
-        except TargetRefused as error:
-            report = _refused_home(around, error)
-        except QsCertsError as error:
-            return AccountReport(account.name, Failure("check", error))
-        findings = tuple(_for_user(each, account, around.system) for each in report.findings)
-        return AccountReport(account.name, replace(report, findings=findings))
 
-    def stopped(account: Account) -> AccountReport:
-        error = Interrupted("interrupted before the turn of this user came")
-        return AccountReport(account.name, Failure("check", error))
+        def conclude(answer: Callable[[], CheckReport]) -> AccountReport:
+            try:
+                report = answer()
+            except TargetRefused as error:
+                report = _refused_home(around, error)
+            except QsCertsError as error:
+                return AccountReport(account.name, Failure("check", error))
+            findings = tuple(_for_user(each, account, around.system) for each in report.findings)
+            return AccountReport(account.name, replace(report, findings=findings))
 
-    found = accounts.in_turn(people.accounts, one, stopped, progress)
+        return Task(account, lambda: question.answer(around)).then(conclude)
+
+    found = accounts.side_by_side(tuple(map(task, people.accounts)), progress)
     return AccountsReport("check", tuple(found), userlist.findings(people))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from qs_certs import accounts, bundle, catalogue, changes, files
+from qs_certs.accounts import Task
 from qs_certs.catalogue import Root
 from qs_certs.changes import Target
 from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage
@@ -22,13 +23,17 @@ from qs_certs.results import (
 from qs_certs.store import Store
 
 
-def listing(target: Target) -> ListReport:
+def listing(target: Target) -> Task[ListReport]:
     """The certificates that libpq would load from *target*, in their order.
 
     Raises CouldNotRead and TargetRefused.
     """
     path = os.path.abspath(target.path)  # noqa: PTH100 - a link stays a link
-    content = accounts.run_as(target.account, lambda: files.read(files.resolve(path)))
+    reading = Task(target.account, lambda: files.read(files.resolve(path)))
+    return reading.then(lambda content: _listed(path, target, content()))
+
+
+def _listed(path: str, target: Target, content: bytes | None) -> ListReport:
     if content is None:
         return ListReport(path, False, ())
     parsed = bundle.parse(content)
@@ -75,7 +80,7 @@ def _described(der: bytes) -> tuple[str, datetime | None, datetime | None]:
 
 def history(
     target: Target, identity: int | None = None, *, limit: int | None = None
-) -> HistoryReport:
+) -> Task[HistoryReport]:
     """The changes of *target*, oldest first, or one of them as a diff; the newest *limit*, or all.
 
     Raises WrongUsage for an unknown change, StoreTampered for a damaged store.
@@ -103,7 +108,7 @@ def history(
         shown = tuple(entry.change for entry in entries[earlier:])
         return HistoryReport(path, shown, findings=findings, earlier=earlier)
 
-    return accounts.run_as(target.account, look)
+    return Task(target.account, look)
 
 
 def _unsure(changes: Sequence[int], error: QsCertsError) -> Finding:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 from qs_certs import accounts, files
+from qs_certs.accounts import Task
 from qs_certs.changes import Target
 from qs_certs.errors import CouldNotRead, TargetRefused
 from qs_certs.files import DISK, Disk
@@ -50,7 +51,7 @@ def prune(
     older_than: int | None,
     dry_run: bool = False,
     disk: Disk = DISK,
-) -> HistoryReport:
+) -> Task[HistoryReport]:
     """Drop changes of *target* from its history, and the contents that nothing names any more.
 
     *older_than* is in days.  With both conditions, a change goes where both let it.  Raises
@@ -93,10 +94,10 @@ def prune(
             findings=quarantined(store),
         )
 
-    return accounts.run_as(target.account, work)
+    return Task(target.account, work)
 
 
-def quarantine(target: Target, *, dry_run: bool = False, disk: Disk = DISK) -> HistoryReport:
+def quarantine(target: Target, *, dry_run: bool = False, disk: Disk = DISK) -> Task[HistoryReport]:
     """Put a damaged journal aside; every content stays.  Nothing is done where it is whole.
 
     What *target* holds now is kept as the first content of the new journal.
@@ -123,4 +124,4 @@ def quarantine(target: Target, *, dry_run: bool = False, disk: Disk = DISK) -> H
             findings=quarantined(store),
         )
 
-    return accounts.run_as(target.account, work)
+    return Task(target.account, work)

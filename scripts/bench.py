@@ -91,6 +91,29 @@ os.write(answer, repr(figures).encode())
 JUDGED = frozenset({0, 3})
 """The exit codes of a check that came to a verdict: a home for the bench is warned of."""
 
+FOR_MANY = """
+import gc
+gc.disable()
+import sys
+from qs_certs import accounts, cli, inspection, userlist
+folder, number, *words = sys.argv[1:]
+people = tuple(
+    accounts.Account(f"user{n:04}", FIRST + n, FIRST + n, f"{folder}/user{n:04}")
+    for n in range(int(number))
+)
+userlist._everybody = lambda: userlist.People(people)
+sys.argv[1:] = words
+if words:
+    cli.main()
+inspection._import_everything(live=False)
+gc.freeze()
+for each in people:
+    accounts.run_as(each, bool)
+"""
+"""The program on a machine with so many accounts; without words, a child for each that does nothing
+but give up root's rights, one after the other."""
+FIRST_ID = 300_000
+
 LOAD_TWICE = """
 import ssl, sys
 for _ in range(2):
@@ -127,6 +150,8 @@ class Group:
     rows: list[Row]
     runs: dict[str, list[Run]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    conclude: Callable[[Group], list[str]] = lambda _: []
+    """More notes, out of what was measured."""
 
 
 def timed(row: Row) -> Run:
@@ -190,7 +215,9 @@ def table(group: Group) -> str:
             f"| {row.name} | {wall * 1000:.0f} | {cpu * 1000:.0f} | {memory:.0f} "
             f"| {ratios[0]:.2f} | {ratios[1]:.2f} |"
         )
-    return "\n".join([*lines, "", *(f"{note}\n" for note in group.notes)])
+    return "\n".join(
+        [*lines, "", *(f"{note}\n" for note in (*group.notes, *group.conclude(group)))]
+    )
 
 
 # --- what is timed ------------------------------------------------------------------------------
@@ -428,6 +455,75 @@ def many_servers(scratch: Path) -> Iterator[Group]:
 
 
 @contextlib.contextmanager
+def many_accounts(scratch: Path, number: int = 1_000, waiting: int = 16) -> Iterator[Group]:
+    """`--all-users` over *number* homes, which hold the root already, beside a single one; and of a
+    server that says nothing, over *waiting* homes.  The accounts are numbers that nobody has.
+    """
+    from qs_certs import bundle, catalogue, sources
+
+    content = bundle.canonical(sources.embedded(catalogue.ROOTS[catalogue.DEFAULT]))
+    scratch.chmod(0o711)  # each account has to reach its home
+    homes = scratch / "homes"
+    homes.mkdir(mode=0o755)
+    for each in range(number):
+        home = homes / f"user{each:04}"
+        file = home / ".postgresql" / "root.crt"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        for path in (home, file.parent, file):
+            os.chown(path, FIRST_ID + each, FIRST_ID + each)
+    code = FOR_MANY.replace("FIRST", str(FIRST_ID))
+    limit = 2.0
+
+    def row(name: str, count: int, *words: str, codes: tuple[int, ...] = (0,)) -> Row:
+        command = (sys.executable, "-c", code, str(homes), str(count), *words)
+        return Row(f"{name}, {count:,}", command, scratch, codes=frozenset(codes))
+
+    with (
+        refuser() as refusing,
+        socket.create_server(("127.0.0.1", 0), backlog=64) as silent,
+    ):
+        live = ("check", f"127.0.0.1:{refusing}", "--all-users")
+        asked = ("check", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", str(limit))
+        kinds: list[tuple[str, tuple[str, ...], tuple[int, ...]]] = [
+            ("a child that does nothing", (), (0,)),
+            ("check", ("check", "--all-users"), (0, 3)),
+            ("install, nothing to do", ("install", "--offline", "--all-users"), (0,)),
+            ("check HOST:PORT, which answers N", live, (3,)),
+        ]
+        rows = [
+            row(name, count, *words, codes=codes)
+            for name, words, codes in kinds
+            for count in (number, 1)
+        ]
+        rows.append(row("check HOST:PORT, silent", waiting, *asked, "--all-users", codes=(4,)))
+
+        def conclude(group: Group) -> list[str]:
+            runs = [group.runs[each.name] for each in rows[:-1]]
+            told = []
+            for (name, _, _), many, one in zip(kinds, runs[::2], runs[1::2], strict=True):
+                each = [
+                    statistics.median(
+                        (getattr(a, time) - getattr(b, time)) * 1000 / (number - 1)
+                        for a, b in zip(many, one, strict=True)
+                    )
+                    for time in ("wall", "cpu")
+                ]
+                told.append(f"{name}: {each[0]:.1f} ms ({each[1]:.1f} ms of processor)")
+            return [f"For each home beyond the first: {'; '.join(told)}."]
+
+        yield Group(
+            f"--all-users with {number:,} homes",
+            rows,
+            notes=[
+                f"--timeout {limit:.0f}: one after the other, the silent server alone would take "
+                f"{waiting * limit:.0f} s."
+            ],
+            conclude=conclude,
+        )
+
+
+@contextlib.contextmanager
 def refuser() -> Iterator[int]:
     """A server on all loopback addresses that answers every SSLRequest with N."""
     listener = socket.create_server(("0.0.0.0", 0), backlog=512)  # noqa: S104 - 127.0.x.y
@@ -551,6 +647,10 @@ def main() -> None:
         "servers": many_servers,
         "history": long_history,
     }
+    if sys.platform == "linux" and os.geteuid() == 0:
+        groups["accounts"] = many_accounts
+    else:
+        print("accounts: left out, since it needs root on Linux\n")
     print(f"{machine()}\n")
     recorded = {}
     with tempfile.TemporaryDirectory(prefix="qs-certs-bench-") as folder:
@@ -559,7 +659,9 @@ def main() -> None:
                 continue
             with group_of(Path(folder)) as group:
                 runs = (
-                    max(3, options.runs // 5) if name in ("size-10000", "servers") else options.runs
+                    max(3, options.runs // 5)
+                    if name in ("size-10000", "servers", "accounts")
+                    else options.runs
                 )
                 measure(group, runs)
                 print(table(group), flush=True)

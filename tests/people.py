@@ -1,9 +1,13 @@
-"""Real accounts of this machine, made for a test and gone after it."""
+"""Real accounts of this machine, made for a test and gone after it.
+
+Each is named after the process that made it, so that the next run removes those of killed ones.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,9 +39,38 @@ def administer(*command: str) -> subprocess.CompletedProcess[bytes]:
     return done
 
 
+def name_of(who: str) -> str:
+    """The account of *who*, for as long as this process lives."""
+    return f"qs{who}{os.getpid()}"
+
+
+def forget_the_dead() -> None:
+    """Remove the accounts of runs that were killed, with their homes and their rules for sudo."""
+    import pwd
+
+    for entry in pwd.getpwall():
+        folder = Path(entry.pw_dir).parent
+        if _of_the_dead(entry.pw_name) and folder.name.startswith(_FOLDER):
+            administer("userdel", "-f", entry.pw_name)  # unless another run is at it, too
+            shutil.rmtree(folder, ignore_errors=True)
+    for rule in _RULES.glob(f"{_RULE}*"):
+        if _of_the_dead(rule.name.removeprefix(_RULE)):
+            rule.unlink(missing_ok=True)
+
+
+def _of_the_dead(name: str) -> bool:
+    maker = re.fullmatch(r"qs[a-z]+([0-9]+)", name)
+    return maker is not None and not Path("/proc", maker[1]).exists()
+
+
+_FOLDER = "qs-certs-accounts-"
+_RULES = Path("/etc/sudoers.d")
+_RULE = "qs-certs-"
+
+
 @contextlib.contextmanager
-def made(names: Sequence[str], shell: str = "/bin/sh") -> Iterator[list[Account]]:
-    """Locked accounts whose homes lie side by side in a folder of their own."""
+def made(people: Sequence[str], shell: str = "/bin/sh") -> Iterator[list[Account]]:
+    """Locked accounts for these *people*, whose homes lie side by side in a folder of their own."""
     if sys.platform != "linux":
         pytest.skip("only on Linux: its tools make accounts")
     if os.geteuid() != 0:
@@ -46,7 +79,9 @@ def made(names: Sequence[str], shell: str = "/bin/sh") -> Iterator[list[Account]
         pytest.skip("needs useradd")
     import pwd
 
-    folder = Path(tempfile.mkdtemp(prefix="qs-certs-accounts-"))
+    forget_the_dead()
+    names = [name_of(who) for who in people]
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
     folder.chmod(0o755)
     there: list[str] = []
     try:
@@ -80,10 +115,10 @@ def empty_home(account: Account) -> Path:
 @contextlib.contextmanager
 def real_sudo(account: Account) -> Iterator[str]:
     """Let *account* call sudo without a password, for as long as this lasts."""
-    sudo, rules = shutil.which("sudo"), Path("/etc/sudoers.d")
-    if sudo is None or not rules.is_dir():
+    sudo = shutil.which("sudo")
+    if sudo is None or not _RULES.is_dir():
         pytest.skip("needs sudo")
-    rule = rules / f"qs-certs-{account.name}"
+    rule = _RULES / f"{_RULE}{account.name}"
     rule.write_text(f"{account.name} ALL=(root) NOPASSWD: ALL\n")
     rule.chmod(0o440)
     try:

@@ -13,9 +13,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,8 +29,9 @@ import pytest
 
 import qs_certs
 from qs_certs import catalogue
-from qs_certs.accounts import Account
+from qs_certs.accounts import AT_ONCE, Account
 from tests.faults.counting import Count, count  # noqa: F401 - a fixture
+from tests.libpq.servers import Server, hold, serving
 from tests.people import empty_home, made, real_sudo
 from tests.program import Done, Program, assert_one_clear_error, snapshot
 from tests.shapes import SHAPES
@@ -88,8 +91,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def accounts_made() -> Iterator[list[Account]]:
-    mark = os.getpid()
-    with made([f"qsana{mark}", f"qsben{mark}", f"qscam{mark}"]) as accounts:
+    with made(["ana", "ben", "cam"]) as accounts:
         yield accounts
 
 
@@ -639,7 +641,7 @@ def test_services_and_homes_on_a_network_are_left_out_unless_they_are_named(
         "text = userlist._text\n"
         f"userlist._text = lambda path: {mounted!r} if 'mountinfo' in path else text(path)\n"
     )
-    with made([f"qsbot{os.getpid()}"], "/usr/sbin/nologin") as (bot,):
+    with made(["bot"], "/usr/sbin/nologin") as (bot,):
         here = Machine((*machine.people, bot), machine.root, away.before)
         done = here("install", "--offline", "--all-users", "--json")
         assert [each["user"] for each in done.document["targets"]] == [ana.name, cam.name]
@@ -774,13 +776,14 @@ def test_a_process_that_cannot_be_had_is_one_user_s_failure(machine: Machine) ->
     ana, ben, cam = machine.people
     crowded = machine.with_code(
         "import os\n"
-        "fork, forks, before = os.fork, [], len(os.listdir('/proc/self/fd'))\n"
+        "fork, groups, asked = os.fork, os.getgrouplist, []\n"
+        "def asking(name, *more):\n"
+        "    asked.append(name)\n"
+        "    return groups(name, *more)\n"
         "def forking():\n"
-        "    forks.append(len(os.listdir('/proc/self/fd')) - before)\n"
-        "    if len(forks) == 2: raise OSError(11, 'Resource temporarily unavailable')\n"
-        "    assert len(set(forks)) == 1, forks\n"  # no pipe is left open
+        f"    if asked[-1] == {ben.name!r}: raise OSError(11, 'Resource temporarily unavailable')\n"
         "    return fork()\n"
-        "os.fork = forking"
+        "os.getgrouplist, os.fork = asking, forking"
     )
     done = crowded("install", "--offline", *users(ana, ben, cam), "--json")
     valid(done.document, "install")
@@ -873,41 +876,62 @@ def waiting_child(process: subprocess.Popen[str], account: Account) -> int:
     raise AssertionError("no child waits for the lock")
 
 
-def test_ctrl_c_ends_the_work_and_one_document_tells_who_was_reached(machine: Machine) -> None:
+FEW = pytest.mark.parametrize("at_once", [1, 2], ids=["one at work", "two at work"])
+
+
+@FEW
+def test_ctrl_c_ends_the_work_and_one_document_tells_who_was_reached(
+    machine: Machine, at_once: int
+) -> None:
     ana, ben, cam = machine.people
-    with held(ben), machine.start("install", "--offline", "--json", "--all-users") as process:
-        child = waiting_child(process, ben)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        out, err = process.communicate(timeout=20)
+    few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+    at_work = [ana, ben][-at_once:]
+    with contextlib.ExitStack() as locks:
+        for account in at_work:
+            locks.enter_context(held(account))
+        with few.start("install", "--offline", "--json", "--all-users") as process:
+            children = [waiting_child(process, account) for account in at_work]
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            out, err = process.communicate(timeout=20)
     document = json.loads(out)
     valid(document, "install")
     assert (process.returncode, document["exit_code"]) == (130, 130), (out, err)
     ended = {each["user"]: each["error"] and each["error"]["code"] for each in document["targets"]}
-    assert ended == {ana.name: None, ben.name: "interrupted", cam.name: "interrupted"}
-    assert not Path(f"/proc/{child}").exists(), "it was waited for"
-    assert not file_of(ben).exists()
-    assert not file_of(cam).exists()
+    reached = None if at_once == 1 else "interrupted"
+    assert ended == {ana.name: reached, ben.name: "interrupted", cam.name: "interrupted"}
+    for child in children:
+        assert not Path(f"/proc/{child}").exists(), "it was waited for"
+    assert [file_of(each).exists() for each in (ana, ben, cam)] == [at_once == 1, False, False]
+    assert "nothing was changed" in document["targets"][2]["error"]["message"]
     done = machine("install", "--offline", "--all-users")  # the same command does the rest
-    assert "\n2 changed, 1 unchanged" in done.out
+    assert f"\n{1 + at_once} changed" in done.out
 
 
-def test_an_interrupt_of_the_parent_alone_waits_for_the_child(machine: Machine) -> None:
-    ana, ben, _ = machine.people
-    with contextlib.ExitStack() as lock:
-        lock.enter_context(held(ana))
-        with machine.start("install", "--offline", *users(ana, ben)) as process:
-            child = waiting_child(process, ana)
+@FEW
+def test_an_interrupt_of_the_parent_alone_waits_for_the_child(
+    machine: Machine, at_once: int
+) -> None:
+    at_work, others = machine.people[:at_once], machine.people[at_once:]
+    few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+    with contextlib.ExitStack() as locks:
+        for account in at_work:
+            locks.enter_context(held(account))
+        with few.start("install", "--offline", *users(*machine.people)) as process:
+            children = [waiting_child(process, account) for account in at_work]
             process.send_signal(signal.SIGINT)
             time.sleep(0.3)
             assert process.poll() is None
-            assert Path(f"/proc/{child}").exists()
-            lock.close()
+            assert all(Path(f"/proc/{child}").exists() for child in children)
+            locks.close()
             out, err = process.communicate(timeout=20)
     assert process.returncode == 130, (out, err)
-    assert "1 changed, 1 not done, interrupted" in out
+    assert f"{at_once} changed, {len(others)} not done, interrupted" in out
     assert err.splitlines()[-1] == "qs-certs: interrupted"
-    assert file_of(ana).read_bytes() == EMBEDDED
-    assert not file_of(ben).exists()
+    for account in at_work:
+        assert file_of(account).read_bytes() == EMBEDDED
+        told = machine("history", *users(account), "--json").document["accounts"][0]
+        assert len(told["changes"]) == 1
+    assert not any(file_of(account).exists() for account in others)
 
 
 def test_under_sudo_too_the_child_is_waited_for(machine: Machine) -> None:
@@ -937,6 +961,47 @@ def test_an_interrupted_download_is_one_document(machine: Machine) -> None:
     valid(json.loads(out), "install")
     assert json.loads(out)["error"]["code"] == "interrupted"
     assert err == ""
+
+
+# --- live ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [AT_ONCE, 1], ids=["as it is", "control: one at a time"])
+def test_all_accounts_ask_a_server_at_the_same_time(machine: Machine, at_once: int) -> None:
+    """It answers nobody before all three have asked; one at a time, two have given up by then."""
+    everybody = threading.Barrier(len(machine.people))
+
+    def refuse(connection: socket.socket, _server: Server) -> None:
+        connection.recv(8)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            everybody.wait(60)
+        connection.sendall(b"N")
+
+    few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+    patience = "30" if at_once > 1 else "1"
+    with serving(refuse) as server:
+        try:
+            words = ("check", f"127.0.0.1:{server.port}", "--all-users", "--timeout", patience)
+            done = few(*words, "--json")
+        finally:
+            everybody.abort()
+    valid(done.document, "check")
+    codes = [{one["code"] for one in each["findings"]} for each in done.document["accounts"]]
+    answered = ["server-without-tls" in each for each in codes]
+    assert answered == ([True] * 3 if at_once > 1 else [False, False, True]), codes
+
+
+def test_silent_servers_do_not_add_up(machine: Machine) -> None:
+    """Each account of three waits its second, at the same time as the others."""
+    took = []
+    with serving(lambda connection, _server: hold(connection)) as server:
+        for at_once in (AT_ONCE, 1):
+            few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+            begin = time.monotonic()
+            done = few("check", f"127.0.0.1:{server.port}", "--all-users", "--timeout", "1")
+            took.append(time.monotonic() - begin)
+            assert done.code == 4, done
+    assert took[1] - took[0] > 1, took
 
 
 # --- many ---------------------------------------------------------------------------------------

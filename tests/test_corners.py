@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -34,7 +34,7 @@ from qs_certs import (
     rootfile,
     sources,
 )
-from qs_certs.accounts import Account
+from qs_certs.accounts import Account, Task
 from qs_certs.bundle import parse
 from qs_certs.changes import Target, Wanted, plan_install
 from qs_certs.errors import (
@@ -1191,14 +1191,33 @@ def test_what_is_no_other_content_is_not_named_as_a_way_out(history: list[Entry]
     assert asked == [digest(b"b"), digest(b"a")]
 
 
+class Here:
+    """In place of a child process: the work is done in this one."""
+
+    def __init__(self, account: Account, work: Callable[[], object], siblings: object = ()) -> None:
+        self.account = account
+        self.ended = True
+        self._work = Task(None, work)
+
+    def wait(self) -> None:
+        """It has ended."""
+
+    def outcome(self) -> object:
+        return self._work.run()
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "_Child", Here)
+    monkeypatch.setattr(accounts, "_ended", list)
+
+
+@pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [(True, "install --repair --user ann"), (False, "install --repair --target ")],
 )
-def test_a_way_out_is_for_the_user_whose_file_it_is(
-    target: Path, monkeypatch: pytest.MonkeyPatch, chosen: bool, said: str
-) -> None:
-    monkeypatch.setattr(accounts, "run_as", lambda account, work: work())
+def test_a_way_out_is_for_the_user_whose_file_it_is(target: Path, chosen: bool, said: str) -> None:
     target.parent.mkdir()
     target.write_bytes(BROKEN)
     ann = Account("ann", 1, 1, str(target.parent), chosen=chosen)
@@ -1208,6 +1227,7 @@ def test_a_way_out_is_for_the_user_whose_file_it_is(
     assert result.error.fix[0].startswith(f"qs-certs {said}")
 
 
+@pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize(
     ("error", "next_step"),
     [
@@ -1219,21 +1239,21 @@ def test_a_way_out_is_for_the_user_whose_file_it_is(
 def test_a_change_that_nobody_can_tell_of_is_not_to_be_made_again(
     target: Path, monkeypatch: pytest.MonkeyPatch, error: QsCertsError, next_step: str
 ) -> None:
-    def refuse(account: object, work: object) -> Any:
+    def refuse(child: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(accounts, "run_as", refuse)
+    monkeypatch.setattr(Here, "outcome", refuse)
     ann = Account("ann", 1, 1, str(target.parent), chosen=True)
     (result,) = changes.remove((Target(str(target), ann),), ["ab" * 32]).targets
     assert result.error is not None
     assert result.error.fix[0].startswith(next_step)
 
 
+@pytest.mark.usefixtures("no_child")
 def test_an_interrupt_between_two_users_leaves_the_second_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QS_CERTS_STORE", str(tmp_path / "store"))
-    monkeypatch.setattr(accounts, "run_as", lambda account, work: work())
     paths = [tmp_path / name / "root.crt" for name in ("ann", "bob")]
     named = [
         Target(str(path), Account(path.parent.name, 1, 1, str(path.parent), chosen=True))
@@ -1247,7 +1267,7 @@ def test_an_interrupt_between_two_users_leaves_the_second_alone(
             signal.raise_signal(signal.SIGINT)
 
     first, second = changes.install(named, (WANTED,), progress=progress).targets
-    assert told == [(1, 2), (2, 2), (1, 2)]
+    assert told == [(1, 2), (2, 2), (1, 2), (2, 2)]
     assert (first.user, first.status, paths[0].exists()) == ("ann", "changed", True)
     assert (second.user, second.status, paths[1].exists()) == ("bob", "failed", False)
     assert isinstance(second.error, Interrupted)

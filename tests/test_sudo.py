@@ -80,7 +80,7 @@ class Person:
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
     """A locked account with a home of its own, gone after the module."""
-    with made([f"qscerts{os.getpid()}"]) as accounts_made:
+    with made(["certs"]) as accounts_made:
         yield accounts_made[0]
 
 

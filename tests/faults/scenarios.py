@@ -163,11 +163,13 @@ class Place:
 
     def prune(self, keep: int, disk: Disk = DISK) -> TargetResult:
         target = Target(str(self.target))
-        return self._upkeep(lambda: upkeep.prune(target, keep=keep, older_than=None, disk=disk))
+        return self._upkeep(
+            lambda: upkeep.prune(target, keep=keep, older_than=None, disk=disk).run()
+        )
 
     def quarantine(self, disk: Disk = DISK) -> TargetResult:
         target = Target(str(self.target))
-        return self._upkeep(lambda: upkeep.quarantine(target, disk=disk))
+        return self._upkeep(lambda: upkeep.quarantine(target, disk=disk).run())
 
 
 Command = Callable[[Place, Disk], TargetResult]

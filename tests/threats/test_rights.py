@@ -7,8 +7,10 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NoReturn
 from unittest import mock
 
 import pytest
@@ -69,18 +71,23 @@ class Bomb:
         return os.system, (f"touch {self.path}",)
 
 
-class Hidden:
-    """The same, by a name within one of our own rooms."""
+def sending(sent: bytes) -> AbstractContextManager[object]:
+    """Children are taken over: they send this."""
 
-    def __reduce__(self) -> str:
-        return "os.system"
+    def work(account: object, groups: object, work: object, pipe: int, foreign: object) -> NoReturn:
+        try:
+            os.write(pipe, sent)
+        finally:
+            os._exit(0)
+
+    return mock.patch.object(accounts, "_work_in_child", work)
 
 
 def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
     account = Account("nobody", STRANGER, STRANGER, "/")
     sent = pickle.dumps(Bomb(tmp_path / "pwned"))
     with (
-        mock.patch.object(accounts, "_answer_of_child", return_value=sent),
+        sending(sent),
         pytest.raises(CouldNotTell, match="no answer of ours"),
     ):
         accounts.run_as(account, lambda: None)
@@ -107,7 +114,7 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
 def test_only_values_of_ours_are_taken_from_a_child(sent: bytes) -> None:
     account = Account("nobody", STRANGER, STRANGER, "/")
     with (
-        mock.patch.object(accounts, "_answer_of_child", return_value=sent),
+        sending(sent),
         pytest.raises(CouldNotTell, match="answer"),
     ):
         accounts.run_as(account, lambda: None)
