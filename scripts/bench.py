@@ -498,10 +498,7 @@ def many_accounts(scratch: Path, number: int = 1_000, waiting: int = 16) -> Iter
         yield Group(
             f"--all-users with {number:,} homes",
             rows,
-            notes=[
-                f"--timeout {limit:.0f}: one after the other, the silent ones would take "
-                + f"{waiting * limit:.0f} s."
-            ],
+            notes=[f"--timeout {limit:.0f}: one after the other would take {waiting * limit:.0f} s."],
             conclude=conclude,
         )
 
