@@ -498,7 +498,9 @@ def many_accounts(scratch: Path, number: int = 1_000, waiting: int = 16) -> Iter
         yield Group(
             f"--all-users with {number:,} homes",
             rows,
-            notes=[f"--timeout {limit:.0f}: one after the other would take {waiting * limit:.0f} s."],
+            notes=[
+                f"--timeout {limit:.0f}: one after the other would take {waiting * limit:.0f} s."
+            ],
             conclude=conclude,
         )
 
