@@ -471,7 +471,7 @@ def many_accounts(scratch: Path, number: int = 1_000, waiting: int = 16) -> Iter
         file.parent.mkdir(parents=True)
         file.write_bytes(content)
         for path in (home, file.parent, file):
-            os.chown(path, FIRST_ID + each, FIRST_ID + each)
+            shutil.chown(path, FIRST_ID + each, FIRST_ID + each)
     code = FOR_MANY.replace("FIRST", str(FIRST_ID))
     limit = 2.0
 
@@ -516,8 +516,7 @@ def many_accounts(scratch: Path, number: int = 1_000, waiting: int = 16) -> Iter
             f"--all-users with {number:,} homes",
             rows,
             notes=[
-                f"--timeout {limit:.0f}: one after the other, the silent server alone would take "
-                f"{waiting * limit:.0f} s."
+                f"--timeout {limit:.0f}: one after the other would take {waiting * limit:.0f} s."
             ],
             conclude=conclude,
         )
