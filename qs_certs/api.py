@@ -14,8 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from qs_certs import accounts, catalogue, changes, inspection, reading, rootfile, upkeep, values
-from qs_certs.accounts import Progress, Task
+from qs_certs import (
+    accounts,
+    catalogue,
+    changes,
+    inspection,
+    reading,
+    rights,
+    rootfile,
+    upkeep,
+    values,
+)
+from qs_certs.accounts import Progress
 from qs_certs.changes import Target, Wanted
 from qs_certs.errors import ExitCode, QsCertsError, WrongUsage, quoted
 from qs_certs.libpq.locations import DEDICATED_FILE, lost_letters
@@ -30,6 +40,7 @@ from qs_certs.results import (
     ListReport,
     Source,
 )
+from qs_certs.rights import Task
 from qs_certs.rootfile import lost_path
 from qs_certs.values import Value
 
@@ -603,7 +614,7 @@ def _each(
 
         return _for_its_file(target, look(target)).then(conclude)
 
-    found = accounts.side_by_side(tuple(map(task, chosen.targets)), progress)
+    found = rights.side_by_side(tuple(map(task, chosen.targets)), progress)
     return AccountsReport(command, tuple(found), chosen.findings)
 
 

@@ -14,8 +14,8 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from qs_certs import accounts, bundle, catalogue, files, merging, openssl, rootfile
-from qs_certs.accounts import Account, Progress, Task
+from qs_certs import accounts, bundle, catalogue, files, merging, openssl, rights, rootfile
+from qs_certs.accounts import Account, Progress
 from qs_certs.errors import (
     ChangedUnconfirmed,
     CouldNotRead,
@@ -32,6 +32,7 @@ from qs_certs.files import DISK, Disk
 from qs_certs.journal import Entry, digest
 from qs_certs.libpq.locations import DEDICATED_FILE
 from qs_certs.results import ChangeReport, Finding, Source, TargetResult, spans
+from qs_certs.rights import Task
 from qs_certs.store import Session, Store
 from qs_certs.values import Value, replace
 
@@ -409,7 +410,7 @@ def _each(
     tasks = tuple(map(task, targets))
     if not any(target.chosen for target in targets):
         return [each.run() for each in tasks]
-    return accounts.side_by_side(tasks, progress, told=told)
+    return rights.side_by_side(tasks, progress, told=told)
 
 
 def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk) -> TargetResult:
@@ -590,7 +591,7 @@ def install(
 def preview(target: Target, wanted: Sequence[Wanted], *, replace_all: bool, repair: bool) -> bytes:
     """What *target* would hold after `install`; nothing is written."""
     path = os.path.abspath(target.path)  # noqa: PTH100
-    before = accounts.run_as(target.account, lambda: files.read(files.resolve(path)))
+    before = rights.run_as(target.account, lambda: files.read(files.resolve(path)))
     there = _already(
         target, [each.sha256 for each in wanted], replace_all=replace_all, repair=repair, disk=DISK
     ).run()

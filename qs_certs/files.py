@@ -18,7 +18,6 @@ import contextlib
 import errno
 import os
 import re
-import signal
 import stat
 import sys
 import time
@@ -773,6 +772,8 @@ def _uninterrupted() -> Iterator[None]:
     if sys.platform == "win32":  # has no way to hold a signal back
         yield
         return
+    import signal
+
     held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:

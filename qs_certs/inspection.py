@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from qs_certs import accounts, rootfile
-from qs_certs.accounts import Account, Progress, Task
+from qs_certs.accounts import Account, Progress
 from qs_certs.errors import ExitCode, QsCertsError, TargetRefused, WrongUsage, quoted
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.libpq.outcomes import SSLMODES
@@ -32,6 +32,7 @@ from qs_certs.values import Value, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qs_certs.knowledge.clients import System
+    from qs_certs.rights import Task
     from qs_certs.rootfile import Facts
 
 SERVER_PATIENCE = 10.0
@@ -78,9 +79,11 @@ def check(
     account = None if target is not None else accounts.behind_sudo()
     if account is None:
         return question.answer(surroundings(), progress)
+    from qs_certs import rights
+
     _import_everything(live=question.live)
     around = accounts.surroundings_of(account)
-    report = accounts.run_as(account, lambda: question.answer(around))
+    report = rights.run_as(account, lambda: question.answer(around))
     message = f"under sudo: this is the file of {account.name}, who called sudo"
     said = Finding("sudo-target", "ok", message)
     return replace(report, findings=(*report.findings, said))
@@ -170,7 +173,7 @@ def check_accounts(
     """
     if question.target is not None:
         raise WrongUsage("--target names the file itself: leave out --user and --all-users")
-    from qs_certs import userlist
+    from qs_certs import rights, userlist
 
     people = userlist.chosen(users, everybody=all_users)
     _import_everything(live=question.live)
@@ -193,9 +196,9 @@ def check_accounts(
             findings = tuple(_for_user(each, account, around.system) for each in report.findings)
             return AccountReport(account.name, replace(report, findings=findings))
 
-        return Task(account, lambda: question.answer(around)).then(conclude)
+        return rights.Task(account, lambda: question.answer(around)).then(conclude)
 
-    found = accounts.side_by_side(tuple(map(task, people.accounts)), progress)
+    found = rights.side_by_side(tuple(map(task, people.accounts)), progress)
     return AccountsReport("check", tuple(found), userlist.findings(people))
 
 

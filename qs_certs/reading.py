@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from qs_certs import accounts, bundle, catalogue, changes, files
-from qs_certs.accounts import Task
 from qs_certs.catalogue import Root
 from qs_certs.changes import Target
 from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage
@@ -20,6 +19,7 @@ from qs_certs.results import (
     RootsReport,
     spans,
 )
+from qs_certs.rights import Task
 from qs_certs.store import Store
 
 

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 from qs_certs import accounts, files
-from qs_certs.accounts import Task
 from qs_certs.changes import Target
 from qs_certs.errors import CouldNotRead, TargetRefused
 from qs_certs.files import DISK, Disk
 from qs_certs.journal import Entry, digest
 from qs_certs.reading import quarantined
 from qs_certs.results import HistoryReport
+from qs_certs.rights import Task
 from qs_certs.store import Store
 
 

@@ -95,7 +95,7 @@ FOR_MANY = """
 import gc
 gc.disable()
 import sys
-from qs_certs import accounts, cli, inspection, userlist
+from qs_certs import accounts, cli, inspection, rights, userlist
 folder, number, *words = sys.argv[1:]
 people = tuple(
     accounts.Account(f"user{n:04}", FIRST + n, FIRST + n, f"{folder}/user{n:04}")
@@ -108,7 +108,7 @@ if words:
 inspection._import_everything(live=False)
 gc.freeze()
 for each in people:
-    accounts.run_as(each, bool)
+    rights.run_as(each, bool)
 """
 """The program on a machine with so many accounts; without words, a child for each that does nothing
 but give up root's rights, one after the other."""

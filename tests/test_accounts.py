@@ -29,7 +29,8 @@ import pytest
 
 import qs_certs
 from qs_certs import catalogue
-from qs_certs.accounts import AT_ONCE, Account
+from qs_certs.accounts import Account
+from qs_certs.rights import AT_ONCE
 from tests.faults.counting import Count, count  # noqa: F401 - a fixture
 from tests.libpq.servers import Server, hold, serving
 from tests.people import empty_home, made, real_sudo
@@ -800,14 +801,14 @@ def test_the_child_imports_nothing_whatever_the_file_is_like(machine: Machine) -
     ana = machine.people[0]
     file_of(ana).parent.mkdir()
     closed = machine.with_code(
-        "from qs_certs import accounts, api, inspection\n"
-        "become = accounts._become\n"
+        "from qs_certs import api, inspection, rights\n"
+        "become = rights._become\n"
         "class Closed:\n"
         "    def find_spec(self, name, *more): raise MemoryError(name)\n"
         "def becoming(*words):\n"
         "    become(*words)\n"
         "    sys.meta_path.insert(0, Closed())\n"
-        "accounts._become = becoming\n"
+        "rights._become = becoming\n"
         "name, folder = sys.argv[1:]\n"
         "import os, shutil\n"
         "path = folder + '/.postgresql/root.crt'\n"
@@ -884,7 +885,7 @@ def test_ctrl_c_ends_the_work_and_one_document_tells_who_was_reached(
     machine: Machine, at_once: int
 ) -> None:
     ana, ben, cam = machine.people
-    few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+    few = machine.with_code(f"from qs_certs import rights; rights.AT_ONCE = {at_once}")
     at_work = [ana, ben][-at_once:]
     with contextlib.ExitStack() as locks:
         for account in at_work:
@@ -912,7 +913,7 @@ def test_an_interrupt_of_the_parent_alone_waits_for_the_child(
     machine: Machine, at_once: int
 ) -> None:
     at_work, others = machine.people[:at_once], machine.people[at_once:]
-    few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+    few = machine.with_code(f"from qs_certs import rights; rights.AT_ONCE = {at_once}")
     with contextlib.ExitStack() as locks:
         for account in at_work:
             locks.enter_context(held(account))
@@ -977,7 +978,7 @@ def test_all_accounts_ask_a_server_at_the_same_time(machine: Machine, at_once: i
             everybody.wait(60)
         connection.sendall(b"N")
 
-    few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+    few = machine.with_code(f"from qs_certs import rights; rights.AT_ONCE = {at_once}")
     patience = "30" if at_once > 1 else "1"
     with serving(refuse) as server:
         try:
@@ -996,7 +997,7 @@ def test_silent_servers_do_not_add_up(machine: Machine) -> None:
     took = []
     with serving(lambda connection, _server: hold(connection)) as server:
         for at_once in (AT_ONCE, 1):
-            few = machine.with_code(f"from qs_certs import accounts; accounts.AT_ONCE = {at_once}")
+            few = machine.with_code(f"from qs_certs import rights; rights.AT_ONCE = {at_once}")
             begin = time.monotonic()
             done = few("check", f"127.0.0.1:{server.port}", "--all-users", "--timeout", "1")
             took.append(time.monotonic() - begin)
@@ -1008,7 +1009,7 @@ def test_silent_servers_do_not_add_up(machine: Machine) -> None:
 
 _MANY = """\
 import os
-from qs_certs import accounts, api, inspection
+from qs_certs import accounts, api, inspection, rights
 folder, number = sys.argv[1], int(sys.argv[2])
 made = tuple(accounts.Account(f"user{i:04}", 300000 + i, 300000 + i, f"{folder}/user{i:04}")
              for i in range(number))
@@ -1019,7 +1020,7 @@ for name, work in (
     ("start", lambda: None),
     ("check", lambda: inspection.check_accounts(inspection.Question(), all_users=True)),
     ("install", lambda: api.install(offline=True, all_users=True)),
-    ("fork", lambda: [accounts.run_as(each, bool) for each in made]),
+    ("fork", lambda: [rights.run_as(each, bool) for each in made]),
 ):
     begin = spent()
     report = work()

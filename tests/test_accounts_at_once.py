@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,9 +20,10 @@ from typing import NoReturn
 
 import pytest
 
-from qs_certs import accounts
-from qs_certs.accounts import AT_ONCE, Account, Task, side_by_side
+from qs_certs import rights
+from qs_certs.accounts import Account
 from qs_certs.errors import CouldNotTell, CouldNotWrite, QsCertsError, TargetRefused
+from qs_certs.rights import AT_ONCE, Task, side_by_side
 from tests.people import made, name_of
 from tests.program import SOURCE
 
@@ -135,7 +137,7 @@ def test_no_more_than_a_window_are_at_work() -> None:
 
 @pytest.mark.parametrize("window", [1, 3])
 def test_the_window_is_what_it_says(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(accounts, "AT_ONCE", window)
+    monkeypatch.setattr(rights, "AT_ONCE", window)
     before, parent = len(children()), os.getpid()
 
     def work() -> int:
@@ -331,7 +333,7 @@ def test_children_that_the_system_waits_for_are_no_surprise() -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         assert in_parallel(os.geteuid, os.geteuid) == [300_000, 300_001]
-        assert accounts.run_as(user(2), os.geteuid) == 300_002
+        assert rights.run_as(user(2), os.geteuid) == 300_002
     finally:
         signal.signal(signal.SIGCHLD, before)
 
@@ -341,9 +343,8 @@ def test_after_ctrl_c_those_at_work_end_and_no_other_begins(
     monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
     """The signal comes to this process alone, while two are at work; each work is done once."""
-    monkeypatch.setattr(accounts, "AT_ONCE", 2)
+    monkeypatch.setattr(rights, "AT_ONCE", 2)
     reading, writing = os.pipe()
-    parent = os.getpid()
 
     def work(mark: bytes) -> bytes:
         if mark == b"b":
@@ -354,7 +355,8 @@ def test_after_ctrl_c_those_at_work_end_and_no_other_begins(
 
     def progress(done: int, of: int) -> None:
         if done == 1:
-            os.kill(parent, signal.SIGINT)
+            # To this thread, as in a program of one: another might take it.
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
     marks = (b"a", b"b", b"c", b"d")
     tasks = [outcome(user(n), partial(work, mark)) for n, mark in enumerate(marks)]

@@ -23,7 +23,9 @@ LEVELS = {room: number for number, row in enumerate(ROWS) for room in row}
 ENTRANCES = {"", "__main__", "libpq"}
 """Packages and the door for `python -m`: what they import is held by tests of their own."""
 
-SYSTEMS = {*("libpq.locations", "windows", "files", "accounts", "store", "userlist", "console")}
+SYSTEMS = {
+    *("libpq.locations", "windows", "files", "accounts", "store", "userlist", "console", "rights")
+}
 """The rooms that may ask which system they are on."""
 
 

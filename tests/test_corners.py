@@ -24,17 +24,17 @@ from typing import Any, NoReturn
 import pytest
 
 from qs_certs import (
-    accounts,
     bundle,
     catalogue,
     changes,
     files,
     merging,
     openssl,
+    rights,
     rootfile,
     sources,
 )
-from qs_certs.accounts import Account, Task
+from qs_certs.accounts import Account
 from qs_certs.bundle import parse
 from qs_certs.changes import Target, Wanted, plan_install
 from qs_certs.errors import (
@@ -55,6 +55,7 @@ from qs_certs.journal import Entry, Journal, chained, digest
 from qs_certs.libpq import hostname, outcomes
 from qs_certs.merging import merge
 from qs_certs.results import Change, ModeOutcome, TargetResult
+from qs_certs.rights import Task
 from qs_certs.store import Store
 from tests.shapes import EMAIL, pem, pki, trust
 
@@ -1208,8 +1209,8 @@ class Here:
 
 @pytest.fixture
 def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "_Child", Here)
-    monkeypatch.setattr(accounts, "_ended", list)
+    monkeypatch.setattr(rights, "_Child", Here)
+    monkeypatch.setattr(rights, "_ended", list)
 
 
 @pytest.mark.usefixtures("no_child")

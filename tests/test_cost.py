@@ -27,7 +27,18 @@ ROOMS = {
     "windows", "__main__",
 }  # fmt: skip
 HEAVY = {"requests", "certifi", "cryptography", "rich", "platformdirs", "concurrent", "logging"}
-HEAVY |= {"asyncio", "email", "http", "json", "pickle", "random", "tempfile", "unittest", "xml"}
+HEAVY |= {
+    "asyncio",
+    "email",
+    "http",
+    "json",
+    "pickle",
+    "random",
+    "tempfile",
+    "typing",
+    "unittest",
+    "xml",
+}
 
 LOOKING = {"execve", "open", "openat", "stat", "lstat", "newfstatat", "statx", "access"}
 LOOKING |= {"faccessat", "faccessat2", "readlink", "readlinkat", "getcwd", "chdir", "statfs"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from qs_certs import accounts, api, changes, cli, inspection, sources
+from qs_certs import accounts, api, changes, cli, inspection, rights, sources
 from qs_certs.catalogue import Root
 from qs_certs.errors import WrongUsage
 from qs_certs.results import Finding
@@ -82,7 +82,7 @@ def test_an_error_of_work_done_for_another_user_keeps_what_it_shows(home: Path) 
 
     nobody = accounts.Account("nobody", 65534, 65534, "/")
     with pytest.raises(changes._Drift) as caught:
-        accounts.run_as(nobody, work)
+        rights.run_as(nobody, work)
     assert (caught.value.diff, caught.value.fix) == ("+somebody\n", ("look",))
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import qs_certs
-from qs_certs import accounts, catalogue, files, rootfile, sources
+from qs_certs import accounts, catalogue, files, rights, rootfile, sources
 from qs_certs.accounts import Account
 from qs_certs.bundle import BOM, canonical
 from qs_certs.libpq.locations import Surroundings
@@ -626,7 +626,7 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def checked_by_them(home: Path) -> CheckReport:
     """`check`, in a process that has no right but theirs."""
     qs_certs.check()  # imports what it needs, while we may read it
-    return accounts.run_as(Account("nobody", NOBODY, NOBODY, str(home)), qs_certs.check)
+    return rights.run_as(Account("nobody", NOBODY, NOBODY, str(home)), qs_certs.check)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -204,12 +204,12 @@ def test_an_ordinary_user_cannot_pretend(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_error_comes_back_from_the_account_as_it_was(account: Account) -> None:
     code = (
-        "import sys; from qs_certs import accounts; from qs_certs.errors import *\n"
+        "import sys; from qs_certs import accounts, rights; from qs_certs.errors import *\n"
         "def work():\n"
         "    raise TargetRefused('what', why='why', fix=('a', 'b'))\n"
         "account = accounts.Account(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), '/')\n"
         "try:\n"
-        "    accounts.run_as(account, work)\n"
+        "    rights.run_as(account, work)\n"
         "except QsCertsError as error:\n"
         "    print(type(error).__name__, str(error), error.message, error.why, error.fix)"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from qs_certs import accounts, userlist
+from qs_certs import accounts, rights, userlist
 from qs_certs.accounts import Account
 from qs_certs.errors import TargetRefused
 from qs_certs.userlist import LeftOut, Profile
@@ -373,10 +373,10 @@ def test_a_junction_below_a_profile_is_refused(link: str, refused: bool) -> None
     def look(path: str) -> os.stat_result:
         if path.endswith("blobs"):
             raise FileNotFoundError
-        return _Status(accounts.REPARSE_POINT if path.replace("\\", "/") == link else 0)  # type: ignore[return-value]
+        return _Status(rights.REPARSE_POINT if path.replace("\\", "/") == link else 0)  # type: ignore[return-value]
 
     def ask() -> None:
-        accounts.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", look)
+        rights.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", look)
 
     if refused:
         with pytest.raises(TargetRefused, match="a link or a junction"):
@@ -393,10 +393,10 @@ def test_a_profile_that_cannot_be_looked_at_is_that_user_s_failure() -> None:
 
     forbidden = partial(look, PermissionError(13, "Access is denied"))
     with pytest.raises(TargetRefused, match="cannot be looked at") as refused:
-        accounts.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", forbidden)
+        rights.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", forbidden)
     assert refused.value.why == "Access is denied"
     absent = partial(look, FileNotFoundError(2, "no"))
-    accounts.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", absent)
+    rights.refuse_reparse_points(ana, "/u/ana/AppData/Roaming", absent)
 
 
 def test_other_users_have_the_machine_s_code_page_and_a_folder_of_their_own(
@@ -413,4 +413,4 @@ def test_other_users_have_the_machine_s_code_page_and_a_folder_of_their_own(
 
 
 def test_the_attribute_of_a_junction_is_that_of_windows() -> None:
-    assert stat.FILE_ATTRIBUTE_REPARSE_POINT == accounts.REPARSE_POINT
+    assert stat.FILE_ATTRIBUTE_REPARSE_POINT == rights.REPARSE_POINT

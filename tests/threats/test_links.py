@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qs_certs import accounts, errors, files
+from qs_certs import errors, files, rights
 from qs_certs.accounts import Account
 from qs_certs.errors import TargetRefused
 from tests.faults.counting import Count
@@ -67,10 +67,10 @@ def test_a_user_follows_their_own_links_and_the_administrator_s(maker: int, foll
         Path(name).chmod(0o755)
         stranger = Account("nobody", STRANGER, STRANGER, "/")
         if followed:
-            assert accounts.run_as(stranger, lambda: files.resolve(str(link))) == str(file)
+            assert rights.run_as(stranger, lambda: files.resolve(str(link))) == str(file)
         else:
             with pytest.raises(TargetRefused, match="another user made"):
-                accounts.run_as(stranger, lambda: files.resolve(str(link)))
+                rights.run_as(stranger, lambda: files.resolve(str(link)))
 
 
 HOMES = {

@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from qs_certs import accounts
+from qs_certs import rights
 from qs_certs.accounts import Account
 from qs_certs.errors import CouldNotTell, ExitCode, TargetRefused
 from qs_certs.results import Change, Finding
@@ -80,7 +80,7 @@ def sending(sent: bytes) -> AbstractContextManager[object]:
         finally:
             os._exit(0)
 
-    return mock.patch.object(accounts, "_work_in_child", work)
+    return mock.patch.object(rights, "_work_in_child", work)
 
 
 def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
         sending(sent),
         pytest.raises(CouldNotTell, match="no answer of ours"),
     ):
-        accounts.run_as(account, lambda: None)
+        rights.run_as(account, lambda: None)
     assert not (tmp_path / "pwned").exists()
     pickle.loads(sent)  # the control
     assert (tmp_path / "pwned").exists()
@@ -117,7 +117,7 @@ def test_only_values_of_ours_are_taken_from_a_child(sent: bytes) -> None:
         sending(sent),
         pytest.raises(CouldNotTell, match="answer"),
     ):
-        accounts.run_as(account, lambda: None)
+        rights.run_as(account, lambda: None)
 
 
 VALUES = {
@@ -132,13 +132,13 @@ VALUES = {
 def test_values_of_ours_come_back_from_a_child(value: object) -> None:
     """The control: through a real child, which has dropped root's rights."""
     account = Account("nobody", STRANGER, STRANGER, "/")
-    assert accounts.run_as(account, lambda: (value, os.geteuid())) == (value, STRANGER)
+    assert rights.run_as(account, lambda: (value, os.geteuid())) == (value, STRANGER)
 
     def refuse() -> None:
         raise TargetRefused("no", why="because", fix=("this",))
 
     with pytest.raises(TargetRefused, match="no") as refused:
-        accounts.run_as(account, refuse)
+        rights.run_as(account, refuse)
     assert (refused.value.why, refused.value.fix) == ("because", ("this",))
 
 
@@ -150,16 +150,16 @@ def test_a_user_in_more_groups_than_a_process_can_be_in_is_served() -> None:
         os.setgroups(groups)  # the control
     account = Account("nobody", STRANGER, STRANGER, "/")
     with mock.patch.object(os, "getgrouplist", return_value=groups):
-        taken = accounts.run_as(account, os.getgroups)
+        taken = rights.run_as(account, os.getgroups)
     assert STRANGER in taken
     assert len(taken) == os.sysconf("SC_NGROUPS_MAX")
 
 
 _WORK = f"""\
 import os, sys
-from qs_certs import accounts, errors
+from qs_certs import accounts, errors, rights
 try:
-    print(accounts.run_as(accounts.Account("nobody", {STRANGER}, {STRANGER}, "/"), os.geteuid))
+    print(rights.run_as(accounts.Account("nobody", {STRANGER}, {STRANGER}, "/"), os.geteuid))
 except errors.QsCertsError as error:
     print(error.message, error.why)
     sys.exit(error.exit_code)
@@ -191,14 +191,14 @@ def test_a_root_that_may_not_take_another_s_rights_does_no_work_for_them(
 
 _RIGHTS = """\
 import os
-from qs_certs import accounts
+from qs_certs import accounts, rights
 os.setgroups([0, 4242])
 os.umask(0)
-def rights():
+def held():
     mask = os.umask(0)
     os.umask(mask)
     return sorted({os.getgid(), os.getegid(), *os.getgroups()}), mask
-print((rights(), accounts.run_as(accounts.Account("nobody", 65534, 65534, "/"), rights)))
+print((held(), rights.run_as(accounts.Account("nobody", 65534, 65534, "/"), held)))
 """
 
 
@@ -215,10 +215,10 @@ def test_a_child_keeps_no_group_of_root_s_and_no_umask(program: Program) -> None
 
 _DUMPABLE = """\
 import ctypes
-from qs_certs import accounts
+from qs_certs import accounts, rights
 def dumpable():
     return ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE
-print(dumpable(), accounts.run_as(accounts.Account("nobody", 65534, 65534, "/"), dumpable))
+print(dumpable(), rights.run_as(accounts.Account("nobody", 65534, 65534, "/"), dumpable))
 """
 
 
