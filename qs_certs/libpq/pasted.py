@@ -139,10 +139,9 @@ def _unwrapped(text: str) -> str:
     A line that starts with `keyword =` is a setting of its own; any other goes on with the word
     that was broken, be it a token of a thousand characters.
     """
-    setting = re.compile(r"(\w+)\s*=")
 
     def between(found: re.Match[str]) -> str:
-        ahead = setting.match(text, found.end())
+        ahead = re.compile(r"(\w+)\s*=").match(text, found.end())
         return " " if ahead is not None and ahead[1] in KEYWORDS else ""
 
     return _joined(text, between)
