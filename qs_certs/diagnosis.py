@@ -108,8 +108,8 @@ def facts_for(connection: Connection | None, around: Surroundings, target: str |
 def client_certificate(connection: Connection) -> ClientCertificate:
     """Where this connection would take a certificate of its own from."""
     chosen = connection.settings
-    mode = chosen.values.get("sslcertmode", "allow")
-    return ClientCertificate(chosen.sslcert, chosen.sslkey, mode)
+    used = chosen.values.get("sslcertmode") != "disable"
+    return ClientCertificate(chosen.sslcert, chosen.sslkey, used)
 
 
 def check(

@@ -53,8 +53,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "libpq.outcomes": ("libpq/test_outcomes.py", CORNERS),
     "libpq.settings": SETTINGS,
     "libpq.pasted": SETTINGS,
-    "rootfile": ("test_rootfile.py",),
-    "diagnosis": ("test_diagnosis.py",),
+    "rootfile": (
+        "test_rootfile.py",
+        "test_windows_rules.py::test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out",
+    ),
+    "diagnosis": ("test_diagnosis.py", "test_check_cli.py"),
     "catalogue": ("test_catalogue.py",),
     "files": ("test_files.py", CORNERS, f"{SWEEP}[foreign file]", f"{SWEEP}[remove the last]"),
     "store": (
@@ -75,7 +78,6 @@ WITNESSES: dict[str, tuple[str, ...]] = {
     "libpq.settings": ("test_check_cli.py",),
     "libpq.pasted": ("test_check_cli.py", "test_pasted.py"),
     "rootfile": ("test_check_cli.py", "test_diagnosis.py"),
-    "diagnosis": ("test_check_cli.py",),
     "files": FAULTS,
     "store": FAULTS,
     "journal": ("test_changes.py", *FAULTS),
