@@ -64,10 +64,11 @@ def at_once(
         return [work(each) for each in items]
     from concurrent.futures import Future, as_completed
 
-    asked: list[Future[R]] = [Future() for _ in items]
+    asked: list[Future[R]] = []
     waiting: queue.SimpleQueue[tuple[Future[R], T]] = queue.SimpleQueue()
-    for pair in zip(asked, items, strict=True):
-        waiting.put(pair)
+    for item in items:
+        asked.append(Future())
+        waiting.put((asked[-1], item))
 
     def serve() -> None:
         with contextlib.suppress(queue.Empty):
@@ -79,7 +80,7 @@ def at_once(
                     future.set_exception(error)
 
     for _ in range(min(WORKERS, len(items))):
-        threading.Thread(target=serve, name="qs-certs probe", daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
     for done, _ in enumerate(as_completed(asked), start=1):
         if progress is not None:
             progress(done, len(items))

@@ -75,19 +75,13 @@ class ClientCertificate(Value):
     None is libpq's default place, beside root.crt.  *used* is false for sslcertmode=disable.
     """
 
-    certificate: str | None = None
-    key: str | None = None
-    used: bool = True
-
-
-DEFAULT_CERTIFICATE = ClientCertificate()
+    certificate: str | None
+    key: str | None
+    used: bool
 
 
 def look(
-    path: str | None,
-    decided_by: DecidedBy,
-    around: Surroundings,
-    own: ClientCertificate = DEFAULT_CERTIFICATE,
+    path: str | None, decided_by: DecidedBy, around: Surroundings, own: ClientCertificate
 ) -> Facts:
     """What libpq finds at *path*.
 
@@ -463,7 +457,7 @@ def _is_its_own_issuer(der: bytes) -> bool:
 
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):  # OpenSSL does not look at the version
         return False
     return certificate.subject == certificate.issuer
 

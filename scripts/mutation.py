@@ -57,7 +57,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "test_rootfile.py",
         "test_windows_rules.py::test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out",
     ),
-    "diagnosis": ("test_diagnosis.py", "test_check_cli.py"),
+    "diagnosis": (
+        "test_diagnosis.py",
+        "test_check_cli.py",
+        "test_rootfile.py::test_the_file_that_libpq_would_read_is_judged",
+    ),
     "catalogue": ("test_catalogue.py",),
     "files": ("test_files.py", CORNERS, f"{SWEEP}[foreign file]", f"{SWEEP}[remove the last]"),
     "store": (

@@ -6,6 +6,7 @@ The commands that a finding names are run as they stand.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pathlib
 import shlex
@@ -13,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -276,6 +278,32 @@ def test_a_server_s_own_certificate_is_a_root_to_libpq(program: Program, pki: Pk
     assert set(found(program("check", "--json"))) == {"pinned-root-missing"}
     program.root_file.write_bytes(pki.leaf.pem)
     assert "no-self-signed-root" in found(program("check", "--json"))
+
+
+def odd(version: int) -> bytes:
+    """A CA of X.509 *version*; cryptography reads 1 and 3, and no extensions in 1."""
+    der = shape_pki().intermediate
+    at = der.index(bytes.fromhex("a0030201")) + 4
+    assert der[at] == 2  # version 3, counted from 0
+    return der[:at] + bytes([version - 1]) + der[at + 1 :]
+
+
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_a_certificate_that_only_openssl_reads_is_no_bug(
+    program: Program, tmp_path: Path, version: int
+) -> None:
+    path = write(tmp_path / "odd.pem", pem(odd(version)))
+    assert openssl.load(path).error is None
+    program.root_file.write_bytes(PEM + path.read_bytes())
+    assert program("check").code == 0
+    assert "(cannot be described)" in program.ok("list").out
+    program.root_file.write_bytes(path.read_bytes())
+    assert "no-self-signed-root" in found(program("check", "--json"))
+    sha256 = hashlib.sha256(odd(version)).hexdigest()
+    program.root_file.unlink()
+    refused = program("install", "--from", path, "--sha256", sha256)
+    assert "cannot be understood" in refused.err
+    assert refused.code == 5
 
 
 def test_a_sound_file_is_judged_without_a_temporary_one(
@@ -622,6 +650,16 @@ CHOSEN = [
     ),
     pytest.param(
         Chosen(
+            "check --target {home}/option.crt 127.0.0.1:9",
+            {"PGSSLROOTCERT": "{home}/env.crt"},
+            "option",
+            "option.crt",
+        ),
+        id="--target with a server",
+    ),
+    pytest.param(Chosen("check 127.0.0.1:9"), id="the default with a server"),
+    pytest.param(
+        Chosen(
             "check --service own",
             {"PGSSLROOTCERT": "{home}/env.crt"},
             "service",
@@ -833,6 +871,7 @@ def test_a_redirected_appdata_is_found(appdata: str, redirected: bool, tmp_path:
     assert "appdata-redirected" not in judged(replace(around, roaming=None))
     found_there = judged(around)
     assert ("appdata-redirected" in found_there) is redirected
+    assert "environment-overrides" in judged(replace(around, env=env | {"PGSSLCRL": "C:\\x"}))
     assert found_there["root-missing"] == (rf"there is no root file {ROAMING}\postgresql\root.crt")
     assert not {"home-differs", "wsl-home", "folder-writable-by-others"} & set(found_there)
 
@@ -1011,6 +1050,44 @@ def test_what_sudo_left_behind_is_found(
     assert code in {finding.code for finding in report.findings}
     assert report.exit_code == exit_code
     assert report.root_file.loads is (True if exit_code == 0 else None)
+
+
+@contextmanager
+def as_them() -> Iterator[None]:
+    """With their rights, in this process."""
+    if sys.platform == "win32":
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_that_may_not_be_read_is_unreadable_and_says_why(theirs: Path) -> None:
+    path = theirs / ".postgresql" / "root.crt"
+    around = Surroundings("linux", {"HOME": str(theirs)}, str(theirs))
+    with as_them():
+        assert rootfile.default(around).state == "loads"
+    _make_roots(path, 0o600)
+    with as_them():
+        facts = rootfile.default(around)
+    assert (facts.state, facts.readable) == ("unloadable", False)
+    assert facts.error == os.strerror(errno.EACCES)
+    with as_them():
+        assert rootfile.install_command(facts) == "qs-certs install"
+
+
+@posix
+def test_nobody_waits_for_a_pipe_in_place_of_the_file(program: Program) -> None:
+    if sys.platform == "win32":
+        return  # for the type checker
+    program.root_file.unlink()
+    os.mkfifo(program.root_file)
+    done = program("check", "--json")
+    assert (done.code, set(found(done))) == (4, {"root-unreadable"})
+    assert "a pipe" in found(done)["root-unreadable"]["message"]
+    assert done.document["root_file"]["loads"] is None
 
 
 def _make_roots(path: pathlib.Path, mode: int) -> None:
