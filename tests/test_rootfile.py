@@ -848,7 +848,7 @@ def test_wsl_is_recognised(
     monkeypatch.setattr(
         files,
         "read",
-        lambda path, *rest: release if str(path).endswith("osrelease") else real(path, *rest),
+        lambda path, *rest: release if path == "/proc/sys/kernel/osrelease" else real(path, *rest),
     )
     assert ("wsl-home" in judged(around)) is is_wsl
 
@@ -862,6 +862,7 @@ ROAMING = r"C:\Users\me\AppData\Roaming"
         pytest.param(ROAMING, False, id="the same"),
         pytest.param(ROAMING.upper() + "\\", False, id="the same in other letters"),
         pytest.param(r"D:\Roaming", True, id="elsewhere"),
+        pytest.param(ROAMING + "X", True, id="a longer name"),
         pytest.param("", False, id="not set"),
     ],
 )
