@@ -281,8 +281,8 @@ def test_a_server_s_own_certificate_is_a_root_to_libpq(program: Program, pki: Pk
 
 
 def odd(version: int) -> bytes:
-    """A CA of X.509 *version*; cryptography reads 1 and 3, and no extensions in 1."""
-    der = shape_pki().intermediate
+    """A leaf of X.509 *version*; cryptography reads 1 and 3, and no extensions in 1."""
+    der = shape_pki().leaf
     at = der.index(bytes.fromhex("a0030201")) + 4
     assert der[at] == 2  # version 3, counted from 0
     return der[:at] + bytes([version - 1]) + der[at + 1 :]
