@@ -59,7 +59,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "diagnosis": (
         "test_diagnosis.py",
-        "test_check_cli.py",
+        *(
+            f"test_check_cli.py::test_{name}"
+            for name in (
+                "the_exit_code_tells_a_script_what_to_do",
+                "the_worst_of_several_servers_decides",
+                "all_finds_every_known_server_and_is_bound_in_time",
+                "all_of_the_environment",
+                "all_without_any_server_says_so",
+                "impact_foretells_what_psql_will_do",
+                "the_text_of_an_impact_names_each_server_and_the_way_out",
+            )
+        ),
         "test_rootfile.py::test_the_file_that_libpq_would_read_is_judged",
     ),
     "catalogue": ("test_catalogue.py",),

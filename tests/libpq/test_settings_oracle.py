@@ -351,6 +351,29 @@ def test_every_keyword_variable_and_default_is_libpq_s(libpqs: Libpqs, major: in
             assert from_environment({option.variable: "x"}) == given
 
 
+CHOOSING = ("channel_binding", "sslmode", "sslnegotiation", "sslcertmode", "gssencmode")
+CHOICES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHOICES += ("postgres", "direct", "Prefer", "on", "1", "")
+
+
+@pytest.mark.libpq
+@pytest.mark.parametrize("keyword", CHOOSING)
+def test_a_keyword_takes_the_words_that_libpq_takes(libpqs: Libpqs, keyword: str) -> None:
+    try:
+        libpq17 = libpqs[17]
+    except ClientMissing as missing:
+        pytest.skip(str(missing))
+    strict = "" if keyword == "sslmode" else " sslmode=require"
+    taken = {True: 0, False: 0}
+    for word in CHOICES:
+        text = f"{CLOSED}{strict} {keyword}='{word}'"
+        theirs = f"invalid {keyword} value" not in libpq17.connect(text).message.replace('"', "")
+        mine = f"invalid {keyword} value" not in str(effective(text))
+        assert mine is theirs, text
+        taken[mine] += 1
+    assert all(taken.values())
+
+
 # What a connection would use
 
 
