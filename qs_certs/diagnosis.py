@@ -67,10 +67,11 @@ def at_once(
         return [work(each) for each in items]
     from concurrent.futures import Future, as_completed
 
-    asked: list[Future[R]] = [Future() for _ in items]
+    asked: list[Future[R]] = []
     waiting: queue.SimpleQueue[tuple[Future[R], T]] = queue.SimpleQueue()
-    for pair in zip(asked, items, strict=True):
-        waiting.put(pair)
+    for item in items:
+        asked.append(Future())
+        waiting.put((asked[-1], item))
 
     def serve() -> None:
         with contextlib.suppress(queue.Empty):
@@ -82,7 +83,7 @@ def at_once(
                     future.set_exception(error)
 
     for _ in range(min(WORKERS, len(items))):
-        threading.Thread(target=serve, name="qs-certs probe", daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
     for done, _ in enumerate(as_completed(asked), start=1):
         if progress is not None:
             progress(done, len(items))
@@ -111,8 +112,8 @@ def facts_for(connection: Connection | None, around: Surroundings, target: str |
 def client_certificate(connection: Connection) -> ClientCertificate:
     """Where this connection would take a certificate of its own from."""
     chosen = connection.settings
-    mode = chosen.values.get("sslcertmode", "allow")
-    return ClientCertificate(chosen.sslcert, chosen.sslkey, mode)
+    used = chosen.values.get("sslcertmode") != "disable"
+    return ClientCertificate(chosen.sslcert, chosen.sslkey, used)
 
 
 def check(

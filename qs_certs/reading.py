@@ -74,7 +74,7 @@ def _described(der: bytes) -> tuple[str, datetime | None, datetime | None]:
         certificate = x509.load_der_x509_certificate(der)
         subject = certificate.subject.rfc4514_string()
         return subject, certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return "(cannot be described)", None, None
 
 

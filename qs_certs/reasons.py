@@ -205,6 +205,17 @@ def _without_anchor(
                 ExitCode.ACTION_NEEDED,
             )
         ]
+    if issuers and not all(map(_has_a_known_key, issuers)):
+        return [
+            Finding(
+                "untrusted-chain",
+                "error",
+                f"{where}: {facts.path} holds the issuer {issuer}, with a key of a kind that cannot "
+                "be checked here",
+                ("openssl x509 -noout -text shows the kind of key; a newer OpenSSL may know it",),
+                person,
+            )
+        ]
     if issuers:
         return [
             Finding(
@@ -268,7 +279,7 @@ def _named_in(facts: Facts, name: str) -> list[bytes]:
         der = block.der or b""
         try:
             subject = x509.load_der_x509_certificate(der).subject
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             continue
         if _same_name(subject.rfc4514_string(), name):
             found.append(der)
@@ -278,12 +289,24 @@ def _named_in(facts: Facts, name: str) -> list[bytes]:
 def _issued(last: Served, issuer: bytes) -> bool:
     """Whether the key of *issuer* (DER) signed *last*."""
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
         certificate = x509.load_der_x509_certificate(last.der)
         certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _has_a_known_key(der: bytes) -> bool:
+    """Whether the kind of key is one that we can check signatures with."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        x509.load_der_x509_certificate(der).public_key()
+    except (ValueError, UnsupportedAlgorithm):
         return False
     return True
 

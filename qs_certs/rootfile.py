@@ -58,32 +58,30 @@ class Facts(Value):
         )
 
     @property
+    def loaded(self) -> Bundle | None:
+        """What libpq takes its anchors from; None where it takes none from a file."""
+        return self.parsed if self.state == "loads" else None
+
+    @property
     def trusted(self) -> frozenset[str]:
         """The fingerprints of the anchors that libpq has from here."""
-        if self.parsed is None or self.state != "loads":
-            return frozenset()
-        return self.parsed.fingerprints - self.parsed.refusing
+        loaded = self.loaded
+        return frozenset() if loaded is None else loaded.fingerprints - loaded.refusing
 
 
 class ClientCertificate(Value):
     """Where a connection takes its own certificate from: `sslcert`, `sslkey`, `sslcertmode`.
 
-    None is libpq's default place, beside root.crt.
+    None is libpq's default place, beside root.crt.  *used* is false for sslcertmode=disable.
     """
 
-    certificate: str | None = None
-    key: str | None = None
-    mode: str = "allow"
-
-
-DEFAULT_CERTIFICATE = ClientCertificate()
+    certificate: str | None
+    key: str | None
+    used: bool
 
 
 def look(
-    path: str | None,
-    decided_by: DecidedBy,
-    around: Surroundings,
-    own: ClientCertificate = DEFAULT_CERTIFICATE,
+    path: str | None, decided_by: DecidedBy, around: Surroundings, own: ClientCertificate
 ) -> Facts:
     """What libpq finds at *path*.
 
@@ -153,7 +151,7 @@ def default(around: Surroundings, target: str | None = None) -> Facts:
     own = ClientCertificate(
         around.env.get("PGSSLCERT"),
         around.env.get("PGSSLKEY"),
-        around.env.get("PGSSLCERTMODE", "allow"),
+        around.env.get("PGSSLCERTMODE") != "disable",
     )
     if target is not None:
         return look(target, "option", around, own)
@@ -177,7 +175,7 @@ def _client_certificate_error(around: Surroundings, own: ClientCertificate) -> s
     which stat() fails with anything but "no such file" is an error; sslcertmode=disable (libpq 16)
     looks at neither.
     """
-    if own.mode == "disable":
+    if not own.used:
         return None
     certificate = own.certificate or around.beside_root_file(CLIENT_CERTIFICATE)
     if certificate is None:
@@ -232,28 +230,26 @@ def install_command(facts: Facts, *roots: str) -> str:
     words = ["qs-certs", "install", *roots]
     if facts.decided_by != "default" and facts.path is not None:
         words += ["--target", quoted(facts.path)]
-    if facts.state == "unloadable" and _needs_repair(facts):
+    if facts.state == "unloadable" and facts.parsed is not None and _needs_repair(facts.parsed):
         words.append("--repair")
     return " ".join(words)
 
 
-def _needs_repair(facts: Facts) -> bool:
+def _needs_repair(parsed: Bundle) -> bool:
     """Whether mending the file would drop something (then `install` alone refuses)."""
-    if facts.parsed is None:
-        return False
     from qs_certs import merging, sources
 
     der = sources.embedded(catalogue.ROOTS[catalogue.DEFAULT])
-    refused = openssl.refused(facts.parsed)
-    return bool(merging.merge(facts.parsed.raw, (der,), refused=refused).damage)
+    return bool(merging.merge(parsed.raw, (der,), refused=openssl.refused(parsed)).damage)
 
 
 def missing_default(facts: Facts) -> Finding | None:
     """The default root is not among the anchors; None where it is, or nothing was loaded."""
     root = catalogue.ROOTS[catalogue.DEFAULT]
-    if facts.state != "loads" or facts.parsed is None or root.sha256 in facts.trusted:
+    loaded = facts.loaded
+    if loaded is None or root.sha256 in facts.trusted:
         return None
-    if root.sha256 in facts.parsed.refusing:
+    if root.sha256 in loaded.refusing:
         return Finding(
             "pinned-root-missing",
             "error",
@@ -261,8 +257,7 @@ def missing_default(facts: Facts) -> Finding | None:
             (f"{install_command(facts)} --repair",),
             ExitCode.ACTION_NEEDED,
         )
-    retired = facts.parsed.fingerprints & set(catalogue.RETIRED.values())
-    if retired:
+    if loaded.fingerprints & set(catalogue.RETIRED.values()):
         return Finding(
             "retired-root-only",
             "error",
@@ -285,12 +280,10 @@ _CHOSEN_BY = {
     "sslrootcert": "sslrootcert in the connection string",
     "service": "sslrootcert in the service file",
     "option": "--target",
-    "default": "libpq's default",
 }
 
 
 def _about_file(facts: Facts, around: Surroundings) -> list[Finding]:
-    path = facts.path
     if facts.state == "system":
         return [
             Finding(
@@ -310,15 +303,17 @@ def _about_file(facts: Facts, around: Surroundings) -> list[Finding]:
                 ExitCode.PERSON_NEEDED,
             )
         ]
+    path = facts.path
+    assert path is not None  # noqa: S101 - for the type checker
     if facts.as_libpq_sees is not None:
-        return [lost_path(facts.path or "", around)]
+        return [lost_path(path, around)]
     if facts.state == "absent" and facts.error is not None:
         return [
             Finding(
                 "folder-unreadable",
                 "error",
                 f"{path} cannot be looked at ({facts.error}), so libpq acts as if it did not exist",
-                (f"ls -ld {quoted(os.path.dirname(path or ''))}",),  # noqa: PTH120
+                (f"ls -ld {quoted(os.path.dirname(path))}",),  # noqa: PTH120
                 ExitCode.PERSON_NEEDED,
             )
         ]
@@ -341,7 +336,7 @@ def _about_file(facts: Facts, around: Surroundings) -> list[Finding]:
                 "root-unreadable",
                 "error",
                 f"{path} cannot be read: {facts.error}",
-                (f"ls -l {quoted(path or '')}", "make this user its owner"),
+                (f"ls -l {quoted(path)}", "make this user its owner"),
                 ExitCode.UNKNOWN,
             )
         ]
@@ -460,19 +455,17 @@ def _self_signed(parsed: Bundle) -> bool:
     context = openssl.holding(ders)
     if any(each["subject"] == each["issuer"] for each in context.get_ca_certs()):
         return True
-    others = ders - set(context.get_ca_certs(binary_form=True))
-    if not others:
-        return False
+    return any(map(_is_its_own_issuer, ders - set(context.get_ca_certs(binary_form=True))))
+
+
+def _is_its_own_issuer(der: bytes) -> bool:
     from cryptography import x509
 
-    for der in others:
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-        except ValueError:
-            continue
-        if certificate.subject == certificate.issuer:
-            return True
-    return False
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion):  # OpenSSL does not look at the version
+        return False
+    return certificate.subject == certificate.issuer
 
 
 def _about_dates(facts: Facts, now: datetime, warn_days: int) -> list[Finding]:

@@ -201,7 +201,12 @@ def _require_ca(der: bytes, origin: str) -> None:
         is_ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         is_ca = False
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (
+        ValueError,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise RefusedSource(
             f"the certificate in {origin} cannot be understood", why=str(error)
         ) from error

@@ -54,8 +54,26 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "libpq.outcomes": ("libpq/test_outcomes.py", CORNERS),
     "libpq.settings": SETTINGS,
     "libpq.pasted": SETTINGS,
-    "rootfile": ("test_rootfile.py",),
-    "diagnosis": ("test_diagnosis.py",),
+    "rootfile": (
+        "test_rootfile.py",
+        "test_windows_rules.py::test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out",
+    ),
+    "diagnosis": (
+        "test_diagnosis.py",
+        *(
+            f"test_check_cli.py::test_{name}"
+            for name in (
+                "the_exit_code_tells_a_script_what_to_do",
+                "the_worst_of_several_servers_decides",
+                "all_finds_every_known_server_and_is_bound_in_time",
+                "all_of_the_environment",
+                "all_without_any_server_says_so",
+                "impact_foretells_what_psql_will_do",
+                "the_text_of_an_impact_names_each_server_and_the_way_out",
+            )
+        ),
+        "test_rootfile.py::test_the_file_that_libpq_would_read_is_judged",
+    ),
     "catalogue": ("test_catalogue.py",),
     "files": ("test_files.py", CORNERS, f"{SWEEP}[foreign file]", f"{SWEEP}[remove the last]"),
     "store": (
@@ -77,7 +95,6 @@ WITNESSES: dict[str, tuple[str, ...]] = {
     "libpq.settings": ("test_check_cli.py",),
     "libpq.pasted": ("test_check_cli.py", "test_pasted.py"),
     "rootfile": ("test_check_cli.py", "test_diagnosis.py"),
-    "diagnosis": ("test_check_cli.py",),
     "files": FAULTS,
     "store": FAULTS,
     "journal": ("test_changes.py", *FAULTS),

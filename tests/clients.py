@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -217,6 +218,15 @@ YARDSTICK = (15, 16, 17, 18)
 """The versions whose outcomes `check` predicts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A row of libpq's PQconninfoOptions; *secret*: not to be shown (dispchar)."""
+
+    variable: str | None
+    default: str | None
+    secret: bool
+
+
 class Libpqs:
     """One libpq per major version, fetched and started when first asked for, as *user* if given."""
 
@@ -286,6 +296,14 @@ class Libpq:
             self.process.stdin.flush()
         answer = self._answer()
         return Result(answer["outcome"], answer["message"])
+
+    def options(self) -> dict[str, Option]:
+        """Every keyword of a connection string that this version knows."""
+        request = {"options": True, "env": environment(None, None), "cwd": "/"}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+        return {name: Option(*rest) for name, *rest in self._answer()["options"]}
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -360,6 +378,17 @@ def _download(wheel: Wheel, machine: str, folder: Path) -> None:
 
 # The worker.
 
+
+class _Option(ctypes.Structure):
+    """libpq-fe.h PQconninfoOption."""
+
+    _fields_ = [
+        *((name, ctypes.c_char_p) for name in ("keyword", "envvar", "compiled", "val", "label")),
+        ("dispchar", ctypes.c_char_p),
+        ("dispsize", ctypes.c_int),
+    ]
+
+
 _CONNECTION_OK = 0
 _TUPLES_OK = 2
 
@@ -378,11 +407,23 @@ def _load(path: str) -> ctypes.CDLL:
         ("PQgetvalue", text, [pointer, number, number]),
         ("PQclear", None, [pointer]),
         ("PQlibVersion", number, []),
+        ("PQconndefaults", ctypes.POINTER(_Option), []),
         ("ERR_clear_error", None, []),  # found in the libcrypto that libpq brings along
     ):
         function = getattr(libpq, name)
         function.restype, function.argtypes = result, arguments
     return libpq
+
+
+def _options(libpq: ctypes.CDLL) -> list[tuple[str, str | None, str | None, bool]]:
+    def text(value: bytes | None) -> str | None:
+        return None if value is None else value.decode()
+
+    rows = itertools.takewhile(lambda row: row.keyword, libpq.PQconndefaults())
+    return [
+        (row.keyword.decode(), text(row.envvar), text(row.compiled), b"*" in row.dispchar)
+        for row in rows
+    ]
 
 
 def _connect(libpq: ctypes.CDLL, conninfo: str) -> dict[str, str]:
@@ -422,6 +463,9 @@ def _work(path: str, user: int | None) -> None:
         # A root file that does not load leaves more errors in OpenSSL's queue than libpq takes
         # out, and libpq would report the stale one next time: start like a fresh process.
         libpq.ERR_clear_error()
+        if "options" in request:
+            print(json.dumps({"options": _options(libpq)}), flush=True)
+            continue
         print(json.dumps(_connect(libpq, request["conninfo"])), flush=True)
 
 

@@ -10,6 +10,7 @@ import sys
 import warnings
 from datetime import timezone
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import certifi
 import pytest
@@ -135,6 +136,42 @@ def test_distrust_dates_are_the_published_ones() -> None:
     assert published == {
         "digicert-global-root-g2": "2029-04-15",
         "digicert-tls-rsa4096-root-g5": "2036-01-15",
+    }
+
+
+PUBLISHERS = {
+    "DigiCert Inc": "cacerts.digicert.com",
+    "DigiCert, Inc.": "cacerts.digicert.com",
+    "Microsoft Corporation": "www.microsoft.com",
+}
+
+
+@every_root
+def test_the_address_is_the_publisher_s_and_of_this_certificate(root: Root) -> None:
+    """Both publishers name the file as the certificate's subject is named.
+
+    What lies there is for scripts/pins.py to say, which asks the network.
+    """
+    pem = (EMBEDDED / f"{root.name}.pem").read_bytes()
+    subject = x509.load_pem_x509_certificate(pem).subject
+    (publisher,) = subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+    address = urlsplit(root.url)
+    assert (address.scheme, address.netloc) == ("https", PUBLISHERS[str(publisher.value)])
+    file = Path(unquote(address.path)).name.removesuffix(".pem")
+    assert file.replace(" ", "") == f"{_common_name(root)}.crt".replace(" ", "")
+
+
+def test_each_service_needs_the_roots_that_its_documentation_names() -> None:
+    published = {
+        # experience-platform: query-service/clients/ssl-modes.md
+        "Adobe Experience Platform Query Service": {"digicert-global-root-g2"},
+        # azure-docs: postgresql/security/security-tls.md
+        "Azure Database for PostgreSQL": {"digicert-global-root-g2", "microsoft-rsa-root-ca-2017"},
+    }
+    services = {service for root in ROOTS.values() for service in root.needed_by}
+    assert published == {
+        service: {name for name, root in ROOTS.items() if service in root.needed_by}
+        for service in services
     }
 
 

@@ -6,11 +6,13 @@ PostgreSQL the real psql: both succeed or both fail.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +23,12 @@ from typing import Any
 
 import pytest
 
-from qs_certs import accounts, catalogue, sources
+from qs_certs import accounts, catalogue, diagnosis, sources
 from qs_certs.bundle import canonical
 from qs_certs.catalogue import Root
+from qs_certs.diagnosis import at_once
 from tests import clients
-from tests.clients import Psql
+from tests.clients import ClientMissing, Libpqs, Psql
 from tests.conftest import Pki
 from tests.libpq.servers import (
     Behaviour,
@@ -68,6 +71,52 @@ def server_of(done: Done) -> dict[str, Any]:
     (server,) = done.document["servers"]
     found: dict[str, Any] = server
     return found
+
+
+# --- side by side ---------------------------------------------------------------------------------
+
+
+def test_several_are_asked_at_the_same_time_and_answer_in_their_order() -> None:
+    together = threading.Barrier(3, timeout=10)
+    done: list[tuple[int, int]] = []
+
+    def work(number: int) -> tuple[int, bool]:
+        together.wait()
+        return number, threading.current_thread().daemon  # see test_ctrl_c_waits_for_no_server
+
+    found = at_once(work, [3, 1, 2], lambda *counts: done.append(counts))
+    assert found == [(3, True), (1, True), (2, True)]
+    assert done == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_one_is_asked_without_a_thread() -> None:
+    here = threading.get_ident()
+    assert at_once(lambda _: threading.get_ident(), []) == []
+    assert at_once(lambda _: threading.get_ident(), [1]) == [here]
+    assert here not in at_once(lambda _: threading.get_ident(), [1, 2])
+
+
+def test_more_than_there_are_threads_for_are_all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "WORKERS", 2)
+    asked: set[int] = set()
+
+    def work(number: int) -> int:
+        asked.add(threading.get_ident())
+        return -number
+
+    assert at_once(work, range(50)) == [-number for number in range(50)]
+    assert 1 <= len(asked) <= 2
+
+
+def test_what_one_of_them_raises_is_raised() -> None:
+    def work(number: int) -> int:
+        if number == 2:
+            raise KeyboardInterrupt
+        return number
+
+    assert at_once(work, [1, 3]) == [1, 3]
+    with pytest.raises(KeyboardInterrupt):
+        at_once(work, [1, 2, 3])
 
 
 # --- chains and names, on a real PostgreSQL -------------------------------------------------------
@@ -280,6 +329,27 @@ REFUSED = [
     pytest.param(
         root_file(lambda pki: b"\xef\xbb"), "root-unloadable", 3, ["no certificate"], id="no PEM"
     ),
+    pytest.param(
+        lambda world: (world.root_file.unlink(), world.root_file.mkdir()),
+        "root-unloadable",
+        3,
+        ["no certificate"],
+        id="a folder in its place",
+    ),
+    pytest.param(
+        lambda world: (world.root_file.unlink(), world.root_file.symlink_to("root.crt")),
+        "folder-unreadable",
+        3,
+        ["root.crt", os.strerror(errno.ELOOP)],
+        id="a link to itself",
+    ),
+    pytest.param(
+        lambda world: (world.root_file.parent / "postgresql.crt").symlink_to("postgresql.crt"),
+        "stray-client-certificate",
+        3,
+        ["could not open certificate file", os.strerror(errno.ELOOP)],
+        id="a client certificate that links to itself",
+    ),
 ]
 
 
@@ -365,6 +435,27 @@ def test_a_verified_server_is_described(program: Program, world: World) -> None:
     ]
 
 
+def unknown_key(pki: Pki) -> bytes:
+    """The root with a key of a kind that nobody knows, as a new kind is to old programs."""
+    elliptic = bytes.fromhex("06072a8648ce3d0201")
+    der = pki.root.certificate.der
+    assert der.count(elliptic) == 1
+    return pem(der.replace(elliptic, elliptic[:-1] + b"\x7e"))
+
+
+@pytest.mark.psql
+def test_an_issuer_whose_key_nobody_can_check_is_not_called_an_impostor(
+    program: Program, world: World, psql: Psql
+) -> None:
+    world.root_file.write_bytes(unknown_key(world.pki))
+    done = program(*CHECK, world.conninfo + " sslmode=verify-full")
+    assert (done.code, at_fault(done)) == (3, {"untrusted-chain"})
+    assert "cannot be checked" in codes(done)["untrusted-chain"]["message"]
+    assert psql.connect(world.conninfo + " sslmode=verify-full", world.home).outcome == "fails"
+    world.root_file.write_bytes(world.pki.root.impostor().certificate.pem)  # the control
+    assert at_fault(program(*CHECK, world.conninfo)) == {"impostor-root"}
+
+
 def test_a_wrong_name_and_an_unknown_root_are_both_told(program: Program, world: World) -> None:
     world.root_file.write_bytes(world.pki.other.certificate.pem)
     connect("wrong.test")(world)
@@ -393,6 +484,22 @@ def test_a_stray_client_certificate_fails_a_good_server(
     elsewhere = full + " sslcert=/nonexistent"
     assert program(*CHECK, elsewhere).code == 0
     assert psql.connect(elsewhere, world.home).outcome == "encrypted"
+
+
+@pytest.mark.libpq
+def test_a_client_certificate_is_left_alone_where_the_connection_wants_none(
+    program: Program, world: World, libpqs: Libpqs
+) -> None:
+    """sslcertmode is libpq 16's."""
+    try:
+        libpq = libpqs[17]
+    except ClientMissing as missing:
+        pytest.skip(str(missing))
+    (world.home / ".postgresql" / "postgresql.crt").write_bytes(world.pki.leaf.pem)
+    for mode, code, outcome in (("allow", 3, "fails"), ("disable", 0, "encrypted")):
+        full = f"{world.conninfo} sslmode=verify-full sslcertmode={mode}"
+        assert program(*CHECK, full).code == code
+        assert libpq.connect(full, world.home).outcome == outcome
 
 
 def test_sslcrldir_replaces_root_crl(program: Program, world: World, psql: Psql) -> None:

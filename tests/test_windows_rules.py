@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from qs_certs.libpq.locations import (
     in_messages,
     lost_letters,
 )
+from qs_certs.rootfile import ClientCertificate
 from tests.program import Program
 
 ROAMING = r"C:\Users\ana\AppData\Roaming"
@@ -63,23 +65,35 @@ def test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out(
     monkeypatch.setattr(windows, "short_name", lambda path: None)
     file = tmp_path / "Јелена.crt"
     file.write_bytes(b"")
-    around = Surroundings("win32", {"PROGRAMDATA": r"C:\ProgramData"}, None, ROAMING, 1252)
-    facts = rootfile.look(str(file), "default", around)
+    around = Surroundings("win32", {"PROGRAMDATA": r"D:\Data"}, None, ROAMING, 1252)
+    own = ClientCertificate(None, None, used=True)
+    facts = rootfile.look(str(file), "default", around, own)
     assert facts.state == "absent"
-    finding = rootfile.lost_path(str(file), around)
-    assert finding.code == "code-page-loses-path"
+    (finding,) = (
+        each
+        for each in rootfile.judge(facts, around, datetime.now(timezone.utc), 0)
+        if each.code == "code-page-loses-path"
+    )
+    assert finding.severity == "error"
+    assert "has no Јелна; it" in finding.message
     assert finding.fix == (
-        r"qs-certs install --target C:\ProgramData\postgresql\root.crt",
-        r"setx PGSSLROOTCERT C:\ProgramData\postgresql\root.crt",
-        r"for libpq before 16 also: setx PGSSLCERT C:\ProgramData\postgresql\postgresql.crt",
+        r"qs-certs install --target D:\Data\postgresql\root.crt",
+        r"setx PGSSLROOTCERT D:\Data\postgresql\root.crt",
+        r"for libpq before 16 also: setx PGSSLCERT D:\Data\postgresql\postgresql.crt",
     )
     monkeypatch.setattr(windows, "short_name", lambda path: r"C:\Users\4C2~1\root.crt")
     assert rootfile.lost_path(str(file), around).fix == (
         r"setx PGSSLROOTCERT C:\Users\4C2~1\root.crt",
         r"for libpq before 16 also: setx PGSSLCERT C:\Users\4C2~1\postgresql.crt",
     )
+    # A short name that the code page lacks, too, is none.
+    monkeypatch.setattr(windows, "short_name", lambda path: r"C:\Users\日~1\root.crt")
+    nowhere = Surroundings("win32", {}, None, ROAMING, 1252)
+    assert rootfile.lost_path(str(file), nowhere).fix == tuple(
+        step.replace(r"D:\Data", r"C:\ProgramData") for step in finding.fix
+    )
     cyrillic = Surroundings("win32", {}, None, ROAMING, 1251)
-    assert rootfile.look(str(file), "default", cyrillic).state != "absent"
+    assert rootfile.look(str(file), "default", cyrillic, own).state != "absent"
 
 
 def test_asyncpg_s_folder_on_windows() -> None:

@@ -175,7 +175,7 @@ _ROOT_FILE = (
     ),
     FindingKind(
         "stray-client-certificate",
-        "warning",
+        "error",
         "There is a client certificate without a usable key",
         "libpq takes postgresql.crt for every server, and then insists on postgresql.key with "
         "private rights. Without it, TLS fails, and prefer silently falls back to plaintext.",
@@ -230,7 +230,7 @@ _ROOT_FILE = (
     ),
     FindingKind(
         "wsl-home",
-        "warning",
+        "ok",
         "Windows and its Linux subsystem have separate homes",
         "A root file installed in one is not seen by the programs of the other.",
         ("qs-certs install", "powershell.exe -Command qs-certs install"),

@@ -194,6 +194,17 @@ def test_one_slip_anywhere_shows_no_password(write: Write, slip: Callable[[str, 
             assert WORD not in everything_said(slipped), slipped
 
 
+@pytest.mark.parametrize("keyword", ["host", "hostaddr", "port", "user", "dbname", "service"])
+def test_a_password_that_ran_into_a_name_is_refused(keyword: str) -> None:
+    run_together = f"x,dbpassword:{WORD}"
+    with pytest.raises(WrongUsage, match=f"the value of {keyword} holds") as refused:
+        parse_conninfo(f"sslmode=require {keyword}={run_together}")
+    assert WORD not in str(refused.value)
+    # The control: what is no name may hold such words, as paths do.
+    path = f"/etc/{run_together}"
+    assert parse_conninfo(f"sslmode=require sslcert={path}").values["sslcert"] == path
+
+
 @pytest.mark.parametrize(
     ("leaky", "because"),
     [

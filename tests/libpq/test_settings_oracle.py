@@ -22,17 +22,21 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from qs_certs.errors import WrongUsage
+from qs_certs.libpq.outcomes import SSLMODES
 from qs_certs.libpq.pasted import corrected_psql, parse_conninfo
 from qs_certs.libpq.settings import (
     KEYWORDS,
     SECRET_KEYWORDS,
+    VARIABLES,
     Given,
     corrected,
+    from_environment,
     parse_service_file,
     pgpass_hosts,
     resolve,
     service_of,
 )
+from tests.clients import YARDSTICK, ClientMissing, Libpqs, Option
 
 CLOSED = "host=127.0.0.1 port=1"
 
@@ -315,6 +319,59 @@ def test_libpq_reads_the_corrected_string_as_it_was_meant(
 @pytest.mark.libpq
 def test_every_keyword_of_libpq_is_known(libpq: Libpq) -> None:
     assert libpq.keywords - KEYWORDS == set()
+
+
+# Of libpq's words, those that are no setting of a connection: the password's variable is never
+# looked at, and the user is the system's to tell.  A build without GSSAPI has another gssencmode.
+PASSWORD_S_VARIABLE = "PGPASSWORD"
+NOT_SHOWN_EITHER = {"scram_client_key", "scram_server_key"}
+DEPENDS_ON_THE_BUILD = {"gssencmode"}
+
+
+@pytest.mark.libpq
+@pytest.mark.parametrize("major", YARDSTICK)
+def test_every_keyword_variable_and_default_is_libpq_s(libpqs: Libpqs, major: int) -> None:
+    try:
+        options = libpqs[major].options()
+    except ClientMissing as missing:
+        pytest.skip(str(missing))
+    assert options["sslmode"] == Option("PGSSLMODE", "prefer", secret=False)
+    assert set(options) <= KEYWORDS
+    if major == YARDSTICK[-1]:
+        assert set(options) == KEYWORDS
+        variables = {each.variable for each in options.values()} - {None, PASSWORD_S_VARIABLE}
+        assert variables == VARIABLES - {"PGREQUIRESSL", "PGSERVICEFILE", "PGSYSCONFDIR"}
+    defaults = resolve(Given()).values
+    for keyword, option in options.items():
+        secret = option.secret or keyword in NOT_SHOWN_EITHER
+        assert (keyword in SECRET_KEYWORDS) is secret, keyword
+        if keyword not in DEPENDS_ON_THE_BUILD:
+            assert defaults.get(keyword) == option.default, keyword
+        if option.variable is not None:
+            given = {} if option.variable == PASSWORD_S_VARIABLE else {keyword: "x"}
+            assert from_environment({option.variable: "x"}) == given
+
+
+CHOOSING = ("channel_binding", "sslmode", "sslnegotiation", "sslcertmode", "gssencmode")
+CHOICES = (*SSLMODES, "postgres", "direct", "Prefer", "on", "1", "")
+
+
+@pytest.mark.libpq
+@pytest.mark.parametrize("keyword", CHOOSING)
+def test_a_keyword_takes_the_words_that_libpq_takes(libpqs: Libpqs, keyword: str) -> None:
+    try:
+        libpq17 = libpqs[17]
+    except ClientMissing as missing:
+        pytest.skip(str(missing))
+    strict = "" if keyword == "sslmode" else " sslmode=require"
+    taken = {True: 0, False: 0}
+    for word in CHOICES:
+        text = f"{CLOSED}{strict} {keyword}='{word}'"
+        theirs = f"invalid {keyword} value" not in libpq17.connect(text).message.replace('"', "")
+        mine = f"invalid {keyword} value" not in str(effective(text))
+        assert mine is theirs, text
+        taken[mine] += 1
+    assert all(taken.values())
 
 
 # What a connection would use
