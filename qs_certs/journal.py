@@ -27,7 +27,7 @@ from qs_certs.results import Change
 from qs_certs.values import Value
 
 _HEAD = re.compile(rb'\{"v": 1, "kind": "([a-z]+)", "id": (\d{1,15})[,}]')
-_OF_CHANGES = frozenset({b"change", b"done", b"void"})
+_KEPT = frozenset({b"change", b"done"})
 _NO_RECORD = b"", b"0"
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _HASH = rb'(?:null|"([0-9a-f]{64})")'
@@ -74,18 +74,17 @@ class Journal:
         self.path = path
         self.rewritten = False
         """The first line says that this journal took the place of another one."""
-        self.size = 0
-        """How many bytes of the file are whole lines; what follows is a torn tail."""
-        self._pieces: list[bytes] = []
+        self.raw = b""
+        """The bytes of its whole lines; what follows them in the file is a torn tail."""
         self._hash = hashlib.sha256()
         self._floor = 0
         self._changes: dict[int, bytes] = {}
         self._ended: dict[int, bool] = {}
 
     @property
-    def raw(self) -> bytes:
-        """The bytes of its whole lines."""
-        return b"".join(self._pieces)
+    def size(self) -> int:
+        """How many bytes of the file are whole lines."""
+        return len(self.raw)
 
     @property
     def next_id(self) -> int:
@@ -99,12 +98,7 @@ class Journal:
 
     def begins(self, raw: bytes) -> bool:
         """Whether *raw* is this journal, perhaps with more behind it."""
-        at = 0
-        for piece in self._pieces:
-            if not raw.startswith(piece, at):
-                return False
-            at += len(piece)
-        return True
+        return raw.startswith(self.raw)
 
     def entry(self, identity: int) -> Entry:
         """The change *identity*, which is there.  Raises StoreTampered for one of another form."""
@@ -139,7 +133,7 @@ class Journal:
         void = {each for each, done in self._ended.items() if not done}
         # In a JSON string no quote stands bare, so this cannot be part of another value.
         named = b'"target": ' + json.dumps(target).encode() + b', "before": '
-        if sum(piece.count(named) for piece in self._pieces) == len(self._changes):
+        if self.raw.count(named) == len(self._changes):
             found = list(self._changes)  # most stores know one target
         else:
             found = [
@@ -156,7 +150,9 @@ class Journal:
         have announced never began.  Damage anywhere before raises StoreTampered.
         """
         new = raw[self.size : raw.rfind(b"\n") + 1]
-        if new and not self._vouched(new):
+        if not new:
+            return
+        if not self._vouched(new):
             new = raw[self.size : self._walk(raw)]
             self._hash.update(new)
         self._add(new)
@@ -187,15 +183,13 @@ class Journal:
                 changes[identity] = line
             elif kind in (b"done", b"void") and identity in changes:
                 ended[identity] = kind == b"done"
-            elif kind in (b"prune", b"quarantine") and not number and not self._pieces:
+            elif kind in (b"prune", b"quarantine") and not number and not self.raw:
                 self._floor = identity
                 self.rewritten = True
             else:
                 where = self.raw.count(b"\n") + number + 1
                 raise self._bad(where, "qs-certs did not write it, or it belongs elsewhere")
-        if new:
-            self._pieces.append(new)
-            self.size += len(new)
+        self.raw += new
 
     def _walk(self, raw: bytes) -> int:
         """Where the whole lines of *raw* end.  Raises StoreTampered at the first damaged one."""
@@ -235,7 +229,7 @@ class Journal:
         rest = []
         for line in self.raw.split(b"\n")[:-1]:
             found = _HEAD.match(line)
-            if found is not None and found[1] in _OF_CHANGES and int(found[2]) not in gone:
+            if found is not None and found[1] in _KEPT and int(found[2]) not in gone:
                 rest.append(line[:-65])
         return chained(_body(first), *rest)
 
@@ -325,7 +319,7 @@ def _text(inside: bytes) -> str:
 
 
 def _texts(inside: bytes) -> tuple[str, ...]:
-    return tuple(json.loads(b"[" + inside + b"]")) if inside else ()
+    return tuple(json.loads(b"[" + inside + b"]"))
 
 
 def tampered(why: str, *fix: str) -> StoreTampered:

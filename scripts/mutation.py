@@ -57,14 +57,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "diagnosis": ("test_diagnosis.py",),
     "catalogue": ("test_catalogue.py",),
     "files": ("test_files.py", CORNERS, f"{SWEEP}[foreign file]", f"{SWEEP}[remove the last]"),
-    "store": (
-        "test_store.py",
-        "test_changes.py",
-        CORNERS,
-        f"{SWEEP}[foreign file]",
-        f"{SWEEP}[rollback to absence]",
-    ),
-    "journal": ("test_store.py", "test_history.py", CORNERS),
+    "store": ("test_store.py", CORNERS, f"{SWEEP}[rollback to absence]"),
+    "journal": ("test_journal.py", "test_store.py", CORNERS),
     "changes": ("test_changes.py", "test_store.py", CORNERS, f"{SWEEP}[foreign file]"),
 }
 """The tests of each room, below tests/: the fast ones, which is what makes the figures strict."""
@@ -78,7 +72,7 @@ WITNESSES: dict[str, tuple[str, ...]] = {
     "diagnosis": ("test_check_cli.py",),
     "files": FAULTS,
     "store": FAULTS,
-    "journal": ("test_changes.py", *FAULTS),
+    "journal": ("test_history.py", "test_changes.py", *FAULTS),
     "changes": (*FAULTS, "test_stories.py"),
 }
 """Slower tests, for what survived the others: see --again."""
