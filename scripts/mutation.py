@@ -59,7 +59,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "files": ("test_files.py", CORNERS, f"{SWEEP}[foreign file]", f"{SWEEP}[remove the last]"),
     "store": ("test_store.py", CORNERS, f"{SWEEP}[rollback to absence]"),
     "journal": ("test_journal.py", "test_store.py", CORNERS),
-    "changes": ("test_changes.py", "test_store.py", CORNERS, f"{SWEEP}[foreign file]"),
+    "changes": ("test_changes.py", CORNERS),
+    "upkeep": ("test_history.py",),
 }
 """The tests of each room, below tests/: the fast ones, which is what makes the figures strict."""
 

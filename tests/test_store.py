@@ -17,7 +17,7 @@ from qs_certs.errors import CouldNotRead, LockTimeout, StoreTampered, StoreUnusa
 from qs_certs.files import Disk
 from qs_certs.journal import Entry, digest
 from qs_certs.store import Session, Store
-from tests.faults.disks import RoutedDisk
+from tests.faults.disks import LoggedDisk
 
 if sys.platform == "win32":
     pytest.skip("only on POSIX", allow_module_level=True)
@@ -283,32 +283,6 @@ def test_a_readable_note_says_how_to_do_without_us(store: Store, target: Path) -
 
 
 # --- the order of writing -------------------------------------------------------------------------
-
-
-class LoggedDisk(RoutedDisk):
-    """A disk that says what it did, each with the names below *top*; looking is left out."""
-
-    def __init__(self, top: Path) -> None:
-        super().__init__()
-        self._top = str(top)
-        self._names: dict[int, str] = {}
-        self.log: list[str] = []
-
-    def route(self, name: str, *args: Any) -> Any:
-        result = self.carry_out(name, *args)
-        path = self._names.get(args[0], "") if isinstance(args[0], int) else args[0]
-        if name == "open":
-            self._names[result] = path
-        elif name in ("fsync", "write", "unlink", "rename", "mkdir", "rmdir", "truncate"):
-            path = args[-1] if name == "rename" else path
-            self.log.append(f"{name} {os.path.relpath(path, self._top)}")
-        return result
-
-    def of(self, *wanted: str) -> list[str]:
-        """What was done, of that which is *wanted*."""
-        found = [each for each in self.log if each in wanted]
-        self.log.clear()
-        return found
 
 
 SYNC_STORE, SYNC_BLOBS = "fsync store", "fsync store/blobs"
