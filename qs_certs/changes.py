@@ -266,11 +266,10 @@ def _next_intact(
 ) -> tuple[str, ...]:
     """How to go on where the content before *damaged* is: the next older one, or a newer one."""
     at = bisect.bisect_left(history, _id(damaged), key=_id)
-    tried = {damaged.change.before, now}
+    useless = {damaged.change.before, now}
     for entry in (*reversed(history[:at]), *history[at + 1 :]):
-        if entry.change.before in tried:
+        if entry.change.before in useless:
             continue
-        tried.add(entry.change.before)
         with contextlib.suppress(StoreTampered):
             content(entry.change.before)
             forced = " --force" if force else ""
@@ -309,6 +308,7 @@ def diff(before: bytes | None, after: bytes | None, path: str) -> str:
         new[skip : len(new) - keep],
         "/dev/null" if before is None else path,
         "/dev/null" if after is None else path,
+        n=context,
     )
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
@@ -323,7 +323,7 @@ def _lines(content: bytes | None) -> list[str]:
 def _shifted(lines: Iterable[str], by: int) -> Iterable[str]:
     """Hunk headers with the line numbers of the whole file."""
     for line in lines:
-        if line.startswith("@@ ") and by:
+        if line.startswith("@@ "):
             old, new = line.split()[1:3]
             yield f"@@ {_moved(old, by)} {_moved(new, by)} @@\n"
         else:

@@ -166,11 +166,11 @@ class Journal:
         line = new[start:-1]
         whole = self._hash.copy()
         whole.update(memoryview(new)[:start])
-        if not _whole(line) or line[-131:-67] != whole.hexdigest().encode():
-            return False
-        whole.update(new[start:])
-        self._hash = whole
-        return True
+        vouched = _whole(line) and line[-131:-67] == whole.hexdigest().encode()
+        if vouched:
+            whole.update(new[start:])
+            self._hash = whole
+        return vouched
 
     def _add(self, new: bytes) -> None:
         """Take in the verified lines *new*."""
@@ -199,7 +199,7 @@ class Journal:
         for number, line in enumerate(lines, start=1):
             if not _whole(line):
                 if number == len(lines) and line.count(b'"prev": ') <= 1:
-                    break  # written out of order by a dying disk cache: also torn
+                    return size  # written out of order by a dying disk cache: also torn
                 raise self._bad(number, "its checksum is wrong")
             if line[-131:-67] != before.hexdigest().encode():
                 raise self._bad(number, "it does not follow the line before")

@@ -374,7 +374,7 @@ class Session:
             for line in range(mutant.line, mutant.end + 1):
                 hit |= covering.get(line, set())
             if not hit:  # a default of a parameter
-                for line in range(mutant.statement.lineno, mutant.statement.end_lineno or 0):
+                for line in range(mutant.statement.lineno, (mutant.statement.end_lineno or 0) + 1):
                     hit |= covering.get(line, set())
             chosen = sorted(hit & by_name.keys(), key=lambda name: seconds[name])
             fate, by = (

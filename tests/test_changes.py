@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qs_certs
-from qs_certs import accounts, catalogue, changes
+from qs_certs import accounts, bundle, catalogue, changes, openssl
 from qs_certs.changes import plan_install, plan_remove, plan_replace, plan_rollback
-from qs_certs.errors import TargetChanged, TargetDamaged, WrongUsage
+from qs_certs.errors import StoreTampered, TargetChanged, TargetDamaged, WrongUsage
 from qs_certs.journal import Entry, digest
 from qs_certs.results import Change
+from tests import shapes
 from tests.conftest import Pki
 
 G2 = catalogue.ROOTS[catalogue.DEFAULT]
@@ -247,3 +252,148 @@ def test_a_command_of_ours_is_for_the_very_file(
     assert others == list(steps[2:])
     (once,) = changes.for_this_file(("qs-certs install --dedicated",), target)
     assert once.count(" --") == 1 + account.chosen
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "compared"),
+    [
+        pytest.param("{0}a\n{0}", "{0}b\n{0}", (7, 7), id="a line in the middle"),
+        pytest.param("{0}{0}", "{0}b\n{0}", (6, 7), id="a new line in the middle"),
+        pytest.param("{0}", "{0}b\n", (3, 4), id="at the end"),
+        pytest.param("{0}", "b\n{0}", (3, 4), id="at the beginning"),
+        pytest.param("{0}x\ny\n{0}", "{0}{0}", (8, 6), id="two are gone"),
+        pytest.param("z\nz\nz\n", "z\nz\n", (3, 2), id="one of the same"),
+        pytest.param("", "{0}", (0, 9), id="all is new"),
+    ],
+)
+def test_only_what_differs_is_compared_and_the_lines_around_it(
+    monkeypatch: pytest.MonkeyPatch, old: str, new: str, compared: tuple[int, int]
+) -> None:
+    """Comparing lines costs their number squared: this is what a long file's diff may cost."""
+    asked: list[tuple[int, int]] = []
+    usual = difflib.unified_diff
+
+    def watched(one: list[str], other: list[str], *names: str, **options: Any) -> Iterator[str]:
+        asked.append((len(one), len(other)))
+        return usual(one, other, *names, **options)
+
+    common = "".join(f"{number}\n" for number in range(9))
+    before, after = (text.format(common).encode() for text in (old, new))
+    whole = "".join(
+        usual(
+            before.decode().splitlines(keepends=True),
+            after.decode().splitlines(keepends=True),
+            "root.crt",
+            "root.crt",
+        )
+    )
+    monkeypatch.setattr(difflib, "unified_diff", watched)
+    assert changes.diff(before, after, "root.crt") == whole
+    assert asked == [compared]
+
+
+# --- what OpenSSL is asked ------------------------------------------------------------------------
+
+
+def test_a_healthy_file_is_loaded_once_and_no_block_of_it_by_itself(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL 3 takes seconds for ten thousand certificates."""
+    asked: list[str] = []
+    loading, refusing = openssl.load_bytes, openssl.refused
+
+    def load_bytes(content: bytes) -> openssl.Loaded:
+        asked.append("all")
+        return loading(content)
+
+    def refused(parsed: bundle.Bundle) -> Any:
+        asked.append("each")
+        return refusing(parsed)
+
+    monkeypatch.setattr(openssl, "load_bytes", load_bytes)
+    monkeypatch.setattr(openssl, "refused", refused)
+    assert plan_install(pki.other.certificate.pem, wanted(), "root.crt", repair=False).changes
+    assert asked == ["all"]
+    asked.clear()
+    # A control: an object identifier may not begin with 0x80, which only OpenSSL sees.
+    der = pki.other.certificate.der.replace(b"\x06\x07\x2a", b"\x06\x07\x80", 1)
+    with pytest.raises(TargetDamaged):
+        plan_install(bundle.canonical(der), wanted(), "root.crt", repair=False)
+    assert "each" in asked
+
+
+def test_a_root_that_refuses_servers_is_not_held() -> None:
+    roots = shapes.pki()
+    right = sha256_of(roots.right)
+    refusing = shapes.pem(
+        roots.right + shapes.trust(rejected=shapes.SERVER_AUTH), "TRUSTED CERTIFICATE"
+    )
+    assert bundle.parse(refusing).problem is None
+    assert not changes.holds(refusing, [right])
+    assert changes.holds(shapes.pem(roots.right), [right])
+    assert not changes.holds(shapes.pem(roots.right), [right, sha256_of(roots.other)])
+
+
+def sha256_of(der: bytes) -> str:
+    return hashlib.sha256(der).hexdigest()
+
+
+# --- the way back ---------------------------------------------------------------------------------
+
+
+def test_a_change_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(WrongUsage) as refused:
+        rollback(b"c", ONE_TWO_THREE, 4)
+    assert refused.value.why == "its changes: 1 to 3"
+    assert refused.value.fix == ("qs-certs history",)
+    with pytest.raises(WrongUsage) as refused:
+        rollback(b"c", [], 4)
+    assert refused.value.why is None
+
+
+FIVE = [
+    entry(1, None, b"a"),
+    entry(2, b"a", b"d"),
+    entry(3, b"d", b"b"),
+    entry(4, b"b", b"c"),
+    entry(5, b"e", b"f"),
+]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("history", "damaged", "identity", "named"),
+    [
+        pytest.param(FIVE, b"b", None, 3, id="the next older one"),
+        pytest.param(FIVE, b"bd", None, 2, id="that is whole"),
+        pytest.param(FIVE, b"bdae", None, 1, id="the absence is always whole"),
+        pytest.param(FIVE, b"a", 2, 1, id="older than the one asked for"),
+        pytest.param(FIVE[1:], b"a", 2, 3, id="the next newer one"),
+        pytest.param(FIVE[2:], b"db", 3, 5, id="that is whole, too"),
+    ],
+)
+def test_where_a_content_is_damaged_the_next_whole_one_is_named(
+    history: list[Entry], damaged: bytes, identity: int | None, named: int, force: bool
+) -> None:
+    def content(sha256: str | None) -> bytes | None:
+        if sha256 in [digest(bytes([each])) for each in damaged]:
+            raise StoreTampered("damaged")
+        return None if sha256 is None else b"whole"
+
+    with pytest.raises(StoreTampered) as refused:
+        plan_rollback(b"c", history, content, "root.crt", identity=identity, force=force)
+    first, last = refused.value.fix
+    forced = " --force" if force else ""
+    assert first == (
+        f"qs-certs rollback {named}{forced}   # the content before 2026-01-01 00:00 UTC is whole"
+    )
+    assert last == "qs-certs history"
+
+
+def test_where_no_content_is_whole_that_is_said() -> None:
+    def content(sha256: str | None) -> bytes | None:
+        raise StoreTampered("damaged")
+
+    with pytest.raises(StoreTampered) as refused:
+        plan_rollback(b"c", ONE_TWO_THREE, content, "root.crt", identity=None, force=False)
+    assert refused.value.fix == ("qs-certs history", "no other earlier content is whole")
