@@ -620,10 +620,28 @@ def test_a_link_is_put_aside_as_it_is_and_the_new_journal_is_closed_to_others(
     assert aside is not None
     assert Path(aside).is_symlink()
     assert elsewhere.read_bytes() == held
+    record = json.loads(journal(store).read_text().rpartition(" ")[0])
+    assert (record["id"], record["head"]) == (0, digest(b"")), "nothing is known of what it was"
     assert stat.S_IMODE(journal(store).lstat().st_mode) == 0o600
     assert not journal(store).is_symlink()
     change(store, target, b"one", b"two")
     assert store.changes(str(target)).ids == [1]
+
+
+def test_the_copy_of_a_killed_run_is_durable_before_the_journal_goes(
+    tmp_path: Path, target: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    change(store, target, None, b"one")
+    damaged = journal(store).read_bytes().replace(b"install", b"instill")
+    copy = Path(store.folder, "journal.broken-1.jsonl")
+    for path in (journal(store), copy):
+        path.write_bytes(damaged)
+    disk = LoggedDisk(tmp_path)
+    assert Store(tmp_path / "store", disk).quarantine(str(target), None) == str(copy)
+    renamed = "rename store/journal.jsonl"
+    assert disk.of(SYNC_STORE, renamed) == [SYNC_STORE, renamed, SYNC_STORE]
+    assert store.broken() == {1: str(copy)}
 
 
 def test_a_second_damaged_journal_has_the_next_number(store: Store, target: Path) -> None:
