@@ -28,7 +28,6 @@ from qs_certs.values import Value
 
 _HEAD = re.compile(rb'\{"v": 1, "kind": "([a-z]+)", "id": (\d{1,15})[,}]')
 _KEPT = frozenset({b"change", b"done"})
-_NO_RECORD = b"", b"0"
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _HASH = rb'(?:null|"([0-9a-f]{64})")'
 _LIST = rb'\[((?:"[^"\\]*(?:\\.[^"\\]*)*"(?:, )?)*)\]'
@@ -105,7 +104,7 @@ class Journal:
         found = _CHANGE.fullmatch(self._changes[identity][:-65])
         try:
             if found is None:
-                raise ValueError("another form")
+                raise ValueError
             _, at, command, target, before, after, added, removed, mode, made = found.groups()
             change = Change(
                 id=identity,
@@ -177,7 +176,7 @@ class Journal:
         changes, ended, match = self._changes, self._ended, _HEAD.match
         for number, line in enumerate(new.split(b"\n")[:-1]):
             found = match(line)
-            kind, digits = found.groups() if found else _NO_RECORD
+            kind, digits = found.groups() if found else (line, b"0")
             identity = int(digits)
             if kind == b"change":
                 changes[identity] = line

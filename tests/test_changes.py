@@ -785,3 +785,41 @@ def test_a_folder_of_ours_goes_with_the_last_of_what_it_was_made_for(
         assert remove(root, G2.sha256).removed == (G2.name,)
     assert not root.exists()
     assert root.parent.exists() == there
+
+
+def test_a_plan_of_no_change_names_nothing(pki: Pki) -> None:
+    nothing: dict[str, Any] = {"added": (), "removed": (), "repaired": (), "mode": None}
+    for plan in (
+        plan_replace(EMBEDDED, wanted()),
+        plan_install(EMBEDDED, wanted(), "root.crt", repair=False),
+        plan_remove(None, [G2.sha256], None),
+        plan_remove(pki.other.certificate.pem, [G2.sha256], None),
+        plan_rollback(
+            THEIRS, [], lambda _: None, "root.crt", identity=None, force=False
+        ),
+    ):  # fmt: skip
+        assert plan == changes.Plan(plan.before, plan.before, **nothing, remove_folder=False)
+
+
+def test_only_a_repair_is_told_as_one(root: Path) -> None:
+    root.parent.mkdir()
+    root.write_bytes(bundle.BOM + EMBEDDED)
+    (mended,) = install(root, repair=True).targets
+    assert len(mended.repaired) == 1
+    (back,) = changes.rollback((changes.Target(str(root)),)).targets
+    (replaced,) = install(root, G3.name, replace_all=True).targets
+    gone = remove(root, G3.sha256)
+    for result in (back, replaced, gone):
+        assert (result.status, result.repaired) == ("changed", ())
+
+
+def test_after_three_attempts_a_file_is_left_to_whoever_keeps_changing_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise TargetChanged("changed")
+
+    monkeypatch.setattr(files, "replace", refuse)
+    (result,) = install(root).targets
+    assert isinstance(result.error, TargetChanged)
+    assert lines_of(root) == 3 * 2, "each attempt, and its end"

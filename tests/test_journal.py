@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -223,6 +225,27 @@ def test_a_file_has_its_own_history_and_nothing_of_a_file_that_is_named_like_it(
         assert found.of(name).ids == [number]
     assert found.of("/home").ids == []
     assert read(written(change(1), change(2))).of("/home").ids == []
+
+
+def test_no_line_is_decoded_to_find_the_changes_of_one_file_among_those_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """But on Windows, where a file has many spellings: ten thousand lines would cost seconds."""
+    found = read(written(change(1), change(2, target="/other")))
+    decoded: list[bytes] = []
+
+    def loads(text: bytes) -> Any:
+        decoded.append(text)
+        return usual(text)
+
+    usual = json.loads
+    monkeypatch.setattr(json, "loads", loads)
+    if sys.platform != "win32":
+        assert found.of(HOME).ids == [1]
+        assert decoded == []
+    monkeypatch.setattr(journal, "_CASE_MATTERS", False)
+    assert found.of(HOME).ids == [1]
+    assert decoded == [b'"/other"'], "a control"
 
 
 def test_changes_that_never_happened_are_in_no_history() -> None:

@@ -72,6 +72,23 @@ def test_what_is_recorded_is_read_again(store: Store, target: Path) -> None:
     assert not store.changes(str(target) + "x")
 
 
+def test_what_is_said_of_a_change_before_it_is_made_is_what_is_read_of_it(
+    store: Store, target: Path
+) -> None:
+    with store.writing() as session:
+        told = session.record(
+            command="replace",
+            target=str(target),
+            before=None,
+            after=b"one",
+            added=("a", "b"),
+            removed=("c",),
+            mode=0o640,
+            made_folder=True,
+        )
+    assert list(store.changes(str(target))) == [told]
+
+
 def test_everything_in_it_is_closed_to_others(store: Store, target: Path) -> None:
     change(store, target, None, b"one")
     for path in (Path(store.folder), *Path(store.folder).rglob("*")):
@@ -419,6 +436,7 @@ def test_an_interrupted_first_change_of_a_file_that_is_not_there_never_happened(
         pytest.param(b"", True, id="nothing yet"),
         pytest.param(b"# the old one\n", True, id="what the store keeps"),
         pytest.param(b"# the new one\nABC\n\0", False, id="longer than what was to come"),
+        pytest.param(b"# the newX", False, id="a piece that somebody went on with"),
         pytest.param(b"# the old", False, id="a piece of what was there"),
         pytest.param(b"# an editor's\n", False, id="somebody's edit"),
     ],
@@ -527,6 +545,14 @@ def test_contents_go_after_the_journal_that_does_without_them_is_durable(
     assert (record["target"], record["dropped"]) == (str(target), 1)
     assert record["at"][:2] == "20"
     assert record["at"][-1] == "Z"
+
+
+def test_the_bytes_of_all_contents_that_go_are_counted(store: Store, target: Path) -> None:
+    change(store, target, b"", b"one")
+    change(store, target, b"one", b"eleven")
+    change(store, target, b"eleven", b"x")
+    with store.writing() as session:
+        assert session.prune(str(target), {1, 2, 3}) == len(b"" + b"one" + b"eleven" + b"x")
 
 
 def test_a_content_that_cannot_be_deleted_now_goes_with_the_next_prune(
