@@ -182,6 +182,13 @@ def _negated(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield "test", ast.UnaryOp(ast.Not(), node.test)
 
 
+def _is_type(value: ast.AST | None) -> bool:
+    """What only a type checker looks at: Judge = Callable[...], Outcome = TypeVar(...)."""
+    return isinstance(value, ast.Subscript) or (
+        isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
+    )
+
+
 def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
@@ -237,8 +244,8 @@ def mutants(source: str) -> list[Mutant]:
     for position, top in enumerate(tree.body):
         if not isinstance(top, (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)):
             continue
-        if isinstance(getattr(top, "value", None), ast.Subscript):
-            continue  # a type: Judge = Callable[...]
+        if _is_type(getattr(top, "value", None)):
+            continue
         holder = ast.Module([top], [])
         for parent, field, index, function, inside in list(_sites(holder, "", False)):
             node = getattr(parent, field) if index is None else getattr(parent, field)[index]

@@ -291,6 +291,7 @@ def test_where_libpq_has_no_default_the_file_is_named(monkeypatch: pytest.Monkey
         pytest.param("{0}", "b\n{0}", (3, 4), id="at the beginning"),
         pytest.param("{0}x\ny\n{0}", "{0}{0}", (8, 6), id="two are gone"),
         pytest.param("z\nz\nz\n", "z\nz\n", (3, 2), id="one of the same"),
+        pytest.param("a\n{0}b\n", "c\n{0}d\n", (11, 11), id="at both ends"),
         pytest.param("", "{0}", (0, 9), id="all is new"),
     ],
 )

@@ -292,6 +292,7 @@ def test_a_link_in_the_store_is_not_followed(store: Store, target: Path, name: s
 def test_a_readable_note_says_how_to_do_without_us(store: Store, target: Path) -> None:
     change(store, target, b"zero", b"one")
     note = (Path(store.folder) / "README.txt").read_text()
+    assert note.startswith("The rollback store of qs-certs:")
     assert "journal.jsonl" in note
     # What it says, done: the newest change's `before`, from its file.
     record = json.loads(journal(store).read_text().splitlines()[0].rpartition(" ")[0])
