@@ -29,6 +29,7 @@ TESTS = (
     "test_corners.py",
     "test_files.py",
     "test_history.py",
+    "test_journal.py",
     "test_store.py",
     "test_windows_rules.py",
     "faults/test_editors.py::test_a_version_that_cannot_be_left_in_place_is_named",
