@@ -50,6 +50,10 @@ class Unsynced(Disk):
 
 QUICK = Unsynced()
 
+folders_are_synced = pytest.mark.skipif(
+    sys.platform == "win32", reason="not on Windows: a folder is not synced there"
+)
+
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
@@ -387,6 +391,7 @@ def test_what_changed_before_the_lock_was_taken_is_pruned_as_it_is_then(
     assert place.ids == (1, 5, 6)
 
 
+@folders_are_synced
 def test_a_prune_with_nothing_to_do_makes_durable_what_a_killed_one_did(place: Place) -> None:
     changed(place)
     disk = LoggedDisk(place.base)
@@ -521,6 +526,7 @@ def put_aside(place: Place, disk: Disk = QUICK, *, dry_run: bool = False) -> His
     return upkeep.quarantine(Target(str(place.target)), dry_run=dry_run, disk=disk)
 
 
+@folders_are_synced
 def test_a_report_of_quarantine_says_where_the_damaged_journal_is(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
