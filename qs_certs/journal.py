@@ -73,17 +73,18 @@ class Journal:
         self.path = path
         self.rewritten = False
         """The first line says that this journal took the place of another one."""
-        self.raw = b""
-        """The bytes of its whole lines; what follows them in the file is a torn tail."""
+        self.size = 0
+        """How many bytes of the file are whole lines; what follows is a torn tail."""
+        self._pieces: list[bytes] = []  # to join them for a new line would cost milliseconds
         self._hash = hashlib.sha256()
         self._floor = 0
         self._changes: dict[int, bytes] = {}
         self._ended: dict[int, bool] = {}
 
     @property
-    def size(self) -> int:
-        """How many bytes of the file are whole lines."""
-        return len(self.raw)
+    def raw(self) -> bytes:
+        """The bytes of its whole lines."""
+        return b"".join(self._pieces)
 
     @property
     def next_id(self) -> int:
@@ -97,7 +98,12 @@ class Journal:
 
     def begins(self, raw: bytes) -> bool:
         """Whether *raw* is this journal, perhaps with more behind it."""
-        return raw.startswith(self.raw)
+        at = 0
+        for piece in self._pieces:
+            if not raw.startswith(piece, at):
+                return False
+            at += len(piece)
+        return True
 
     def entry(self, identity: int) -> Entry:
         """The change *identity*, which is there.  Raises StoreTampered for one of another form."""
@@ -132,7 +138,7 @@ class Journal:
         void = {each for each, done in self._ended.items() if not done}
         # In a JSON string no quote stands bare, so this cannot be part of another value.
         named = b'"target": ' + json.dumps(target).encode() + b', "before": '
-        if self.raw.count(named) == len(self._changes):
+        if sum(piece.count(named) for piece in self._pieces) == len(self._changes):
             found = list(self._changes)  # most stores know one target
         else:
             found = [
@@ -182,13 +188,14 @@ class Journal:
                 changes[identity] = line
             elif kind in (b"done", b"void") and identity in changes:
                 ended[identity] = kind == b"done"
-            elif kind in (b"prune", b"quarantine") and not number and not self.raw:
+            elif kind in (b"prune", b"quarantine") and not number and not self.size:
                 self._floor = identity
                 self.rewritten = True
             else:
                 where = self.raw.count(b"\n") + number + 1
                 raise self._bad(where, "qs-certs did not write it, or it belongs elsewhere")
-        self.raw += new
+        self._pieces.append(new)
+        self.size += len(new)
 
     def _walk(self, raw: bytes) -> int:
         """Where the whole lines of *raw* end.  Raises StoreTampered at the first damaged one."""

@@ -126,6 +126,16 @@ def test_after_a_torn_line_that_is_no_line_the_chain_goes_on_from_the_whole_ones
         assert known.line(change(3)) == written(change(3), before=FOUR)
 
 
+def test_a_journal_of_nothing_but_a_torn_line_may_begin_in_any_way() -> None:
+    for first in (end("quarantine", 3), change(4)):
+        known = Journal("journal.jsonl")
+        known.read(b'{"prev": "x"} beef\n')
+        assert (known.raw, known.size, known.next_id) == (b"", 0, 1)
+        assert known.begins(written(first))
+        known.read(written(first))
+        assert known.next_id == (4 if first["kind"] == "quarantine" else 5)
+
+
 @pytest.mark.parametrize("cut", [0, ENDS[0]], ids=["at once", "in two pieces"])
 @pytest.mark.parametrize(
     ("records", "line"),
