@@ -31,7 +31,7 @@ from qs_certs.errors import (
 from qs_certs.files import DISK, Disk
 from qs_certs.journal import Entry, digest
 from qs_certs.libpq.locations import DEDICATED_FILE
-from qs_certs.results import ChangeReport, Finding, Source, TargetResult, spans
+from qs_certs.results import ChangeReport, ChangeStatus, Finding, Source, TargetResult, spans
 from qs_certs.rights import Task
 from qs_certs.store import Session, Store
 from qs_certs.values import Value, replace
@@ -190,7 +190,7 @@ def plan_remove(before: bytes | None, fingerprints: Collection[str], earlier: by
     after: bytes | None = removed.data
     if removed.removed and not removed.data.strip() and removed.data != earlier:
         after = None
-    return Plan(before, after, (), _names(removed.removed), remove_folder=after is None)
+    return Plan(before, after, (), _names(removed.removed))
 
 
 def plan_rollback(
@@ -266,11 +266,10 @@ def _next_intact(
 ) -> tuple[str, ...]:
     """How to go on where the content before *damaged* is: the next older one, or a newer one."""
     at = bisect.bisect_left(history, _id(damaged), key=_id)
-    tried = {damaged.change.before, now}
+    useless = {damaged.change.before, now}
     for entry in (*reversed(history[:at]), *history[at + 1 :]):
-        if entry.change.before in tried:
+        if entry.change.before in useless:
             continue
-        tried.add(entry.change.before)
         with contextlib.suppress(StoreTampered):
             content(entry.change.before)
             forced = " --force" if force else ""
@@ -309,6 +308,7 @@ def diff(before: bytes | None, after: bytes | None, path: str) -> str:
         new[skip : len(new) - keep],
         "/dev/null" if before is None else path,
         "/dev/null" if after is None else path,
+        n=context,
     )
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
@@ -323,7 +323,7 @@ def _lines(content: bytes | None) -> list[str]:
 def _shifted(lines: Iterable[str], by: int) -> Iterable[str]:
     """Hunk headers with the line numbers of the whole file."""
     for line in lines:
-        if line.startswith("@@ ") and by:
+        if line.startswith("@@ "):
             old, new = line.split()[1:3]
             yield f"@@ {_moved(old, by)} {_moved(new, by)} @@\n"
         else:
@@ -428,7 +428,7 @@ def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk)
             attempt += 1
             real = files.resolve(path, disk)
             found = files.read(real, disk)
-            if found != plan.before or attempt > 1:
+            if found != plan.before:
                 plan = judge(found, store.happened(path, found))
             if not plan.changes:
                 return TargetResult(path, None, "unchanged")
@@ -441,11 +441,11 @@ def _change(path: str, command: str, judge: Judge, *, dry_run: bool, disk: Disk)
                 return replace(_result(path, "changed", plan), change_id=entry.change.id)
 
 
-def _result(path: str, status: str, plan: Plan) -> TargetResult:
+def _result(path: str, status: ChangeStatus, plan: Plan) -> TargetResult:
     return TargetResult(
         path,
         None,
-        "changed" if status == "changed" else "would-change",
+        status,
         added=plan.added,
         removed=plan.removed,
         repaired=plan.repaired,
@@ -598,9 +598,12 @@ def preview(target: Target, wanted: Sequence[Wanted], *, replace_all: bool, repa
     if there is not None and there.error is None:  # nothing will be fetched for it either
         return before or b""
     roots = {each.sha256: each.fetch()[0] for each in wanted}
-    if replace_all:
-        return plan_replace(before, roots).after or b""
-    return plan_install(before, roots, path, repair=repair).after or b""
+    plan = (
+        plan_replace(before, roots)
+        if replace_all
+        else plan_install(before, roots, path, repair=repair)
+    )
+    return plan.after or b""
 
 
 def _already(
@@ -653,12 +656,11 @@ def remove(
             (entry for entry in reversed(history) if set(entry.change.added) & set(names)), None
         )
         earlier = None
-        if adding is not None and adding.change.before is not None:
+        if adding is not None:
             with contextlib.suppress(StoreTampered):  # then one newline may stay behind
                 earlier = Store(accounts.store_folder(), disk).content(adding.change.before)
         plan = plan_remove(before, fingerprints, earlier)
-        made = plan.remove_folder and any(entry.made_folder for entry in history)
-        return replace(plan, remove_folder=made)
+        return replace(plan, remove_folder=any(entry.made_folder for entry in history))
 
     results = _each(
         targets,

@@ -27,8 +27,7 @@ from qs_certs.results import Change
 from qs_certs.values import Value
 
 _HEAD = re.compile(rb'\{"v": 1, "kind": "([a-z]+)", "id": (\d{1,15})[,}]')
-_OF_CHANGES = frozenset({b"change", b"done", b"void"})
-_NO_RECORD = b"", b"0"
+_KEPT = frozenset({b"change", b"done"})
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _HASH = rb'(?:null|"([0-9a-f]{64})")'
 _LIST = rb'\[((?:"[^"\\]*(?:\\.[^"\\]*)*"(?:, )?)*)\]'
@@ -76,7 +75,7 @@ class Journal:
         """The first line says that this journal took the place of another one."""
         self.size = 0
         """How many bytes of the file are whole lines; what follows is a torn tail."""
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes] = []  # to join them for a new line would cost milliseconds
         self._hash = hashlib.sha256()
         self._floor = 0
         self._changes: dict[int, bytes] = {}
@@ -111,7 +110,7 @@ class Journal:
         found = _CHANGE.fullmatch(self._changes[identity][:-65])
         try:
             if found is None:
-                raise ValueError("another form")
+                raise ValueError
             _, at, command, target, before, after, added, removed, mode, made = found.groups()
             change = Change(
                 id=identity,
@@ -156,7 +155,9 @@ class Journal:
         have announced never began.  Damage anywhere before raises StoreTampered.
         """
         new = raw[self.size : raw.rfind(b"\n") + 1]
-        if new and not self._vouched(new):
+        if not new:
+            return
+        if not self._vouched(new):
             new = raw[self.size : self._walk(raw)]
             self._hash.update(new)
         self._add(new)
@@ -170,32 +171,31 @@ class Journal:
         line = new[start:-1]
         whole = self._hash.copy()
         whole.update(memoryview(new)[:start])
-        if not _whole(line) or line[-131:-67] != whole.hexdigest().encode():
-            return False
-        whole.update(new[start:])
-        self._hash = whole
-        return True
+        vouched = _whole(line) and line[-131:-67] == whole.hexdigest().encode()
+        if vouched:
+            whole.update(new[start:])
+            self._hash = whole
+        return vouched
 
     def _add(self, new: bytes) -> None:
         """Take in the verified lines *new*."""
         changes, ended, match = self._changes, self._ended, _HEAD.match
         for number, line in enumerate(new.split(b"\n")[:-1]):
             found = match(line)
-            kind, digits = found.groups() if found else _NO_RECORD
+            kind, digits = found.groups() if found else (line, b"0")
             identity = int(digits)
             if kind == b"change":
                 changes[identity] = line
             elif kind in (b"done", b"void") and identity in changes:
                 ended[identity] = kind == b"done"
-            elif kind in (b"prune", b"quarantine") and not number and not self._pieces:
+            elif kind in (b"prune", b"quarantine") and not number and not self.size:
                 self._floor = identity
                 self.rewritten = True
             else:
                 where = self.raw.count(b"\n") + number + 1
                 raise self._bad(where, "qs-certs did not write it, or it belongs elsewhere")
-        if new:
-            self._pieces.append(new)
-            self.size += len(new)
+        self._pieces.append(new)
+        self.size += len(new)
 
     def _walk(self, raw: bytes) -> int:
         """Where the whole lines of *raw* end.  Raises StoreTampered at the first damaged one."""
@@ -205,7 +205,7 @@ class Journal:
         for number, line in enumerate(lines, start=1):
             if not _whole(line):
                 if number == len(lines) and line.count(b'"prev": ') <= 1:
-                    break  # written out of order by a dying disk cache: also torn
+                    return size  # written out of order by a dying disk cache: also torn
                 raise self._bad(number, "its checksum is wrong")
             if line[-131:-67] != before.hexdigest().encode():
                 raise self._bad(number, "it does not follow the line before")
@@ -235,7 +235,7 @@ class Journal:
         rest = []
         for line in self.raw.split(b"\n")[:-1]:
             found = _HEAD.match(line)
-            if found is not None and found[1] in _OF_CHANGES and int(found[2]) not in gone:
+            if found is not None and found[1] in _KEPT and int(found[2]) not in gone:
                 rest.append(line[:-65])
         return chained(_body(first), *rest)
 
@@ -325,7 +325,7 @@ def _text(inside: bytes) -> str:
 
 
 def _texts(inside: bytes) -> tuple[str, ...]:
-    return tuple(json.loads(b"[" + inside + b"]")) if inside else ()
+    return tuple(json.loads(b"[" + inside + b"]"))
 
 
 def tampered(why: str, *fix: str) -> StoreTampered:

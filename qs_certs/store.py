@@ -259,8 +259,7 @@ class Store:
 
     def _make(self) -> None:
         try:
-            files.make_folder(self.folder, self._disk)
-            files.make_folder(self._blobs, self._disk)
+            files.make_folder(self._blobs, self._disk)  # and what leads to it
         except QsCertsError as error:
             raise StoreUnusable(
                 f"the rollback store cannot be made in {self.folder}; nothing was changed",
@@ -441,7 +440,7 @@ class Session:
             self.replace_journal(raw)
         freed = 0
         unnamed = store.unnamed(raw)
-        if unnamed and not dropped:
+        if not dropped:
             # A killed run may have put this journal in place, and not have made that durable.
             files.sync_folder(store.folder, self._disk)
         for sha256, size in unnamed:

@@ -30,6 +30,7 @@ TESTS = (
     "test_corners.py",
     "test_files.py",
     "test_history.py",
+    "test_journal.py",
     "test_merging.py",
     "test_store.py",
     "test_windows_rules.py",

@@ -1272,7 +1272,9 @@ def test_an_interrupt_between_two_users_leaves_the_second_alone(
     assert (first.user, first.status, paths[0].exists()) == ("ann", "changed", True)
     assert (second.user, second.status, paths[1].exists()) == ("bob", "failed", False)
     assert isinstance(second.error, Interrupted)
-    assert "nothing was changed" in second.error.message
+    assert second.path == str(paths[1])
+    said = "interrupted before the turn of this user came; nothing was changed"
+    assert second.error.message == said
 
 
 def test_a_file_that_is_known_to_load_is_not_loaded_again(

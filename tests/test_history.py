@@ -15,18 +15,23 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qs_certs import files, upkeep
+from qs_certs.changes import Target
 from qs_certs.errors import StoreTampered
 from qs_certs.files import Disk
-from qs_certs.journal import Entry, digest
-from qs_certs.results import Change, TargetResult
+from qs_certs.journal import Entry, digest, named
+from qs_certs.results import Change, HistoryReport, TargetResult
 from qs_certs.store import Store
 from qs_certs.upkeep import dispensable
+from qs_certs.values import replace
 from tests.faults.counting import Count, count
+from tests.faults.disks import LoggedDisk
 from tests.faults.scenarios import FOREIGN, G2, G3, Place, capture, pem, restore
 from tests.program import Program, assert_one_clear_error, snapshot
 
@@ -44,6 +49,10 @@ class Unsynced(Disk):
 
 
 QUICK = Unsynced()
+
+folders_are_synced = pytest.mark.skipif(
+    sys.platform == "win32", reason="not on Windows: a folder is not synced there"
+)
 
 
 @pytest.fixture
@@ -286,6 +295,115 @@ def test_a_dry_run_of_prune_says_the_same_and_changes_nothing(place: Place) -> N
     assert snapshot(place.base) == after
 
 
+def pruned(place: Place, disk: Disk = QUICK, **options: Any) -> HistoryReport:
+    """What `history --prune` makes in this process."""
+    asked = {"keep": None, "older_than": None, **options}
+    return upkeep.prune(Target(str(place.target)), disk=disk, **asked).run()
+
+
+def test_a_report_of_prune_says_what_went_and_what_is_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stood = changed(place)
+    freed = len(stood[2] or b"")
+    before = snapshot(place.base)
+    monkeypatch.chdir(place.target.parent)
+    for path in (str(place.target), place.target.name):
+        planned = upkeep.prune(Target(path), keep=2, older_than=None, dry_run=True).run()
+        assert planned.target == str(place.target)
+        assert [each.id for each in planned.changes] == [1, 4, 5]
+        assert [each.id for each in planned.dropped] == [2, 3]
+        assert (planned.status, planned.freed, planned.findings) == ("would-change", freed, ())
+    assert snapshot(place.base) == before
+    done = pruned(place, keep=2)
+    assert done == replace(planned, status="changed")
+    after = snapshot(place.base)
+    assert place.ids == (1, 4, 5)
+    for dry_run in (True, False):
+        again = pruned(place, keep=2, dry_run=dry_run)
+        assert again == replace(done, status="unchanged", dropped=(), freed=0)
+    assert snapshot(place.base) == after
+
+
+def test_prune_where_there_is_no_store_makes_none(place: Place) -> None:
+    report = pruned(place, keep=0)
+    assert (report.status, report.changes, report.freed) == ("unchanged", (), 0)
+    assert not place.store.exists()
+
+
+@pytest.mark.parametrize("keep", [None, 2])
+def test_prune_by_age_takes_the_whole_days_from_now(place: Place, keep: int | None) -> None:
+    changed(place)
+    assert pruned(place, keep=keep, older_than=1).status == "unchanged"
+    assert place.ids == (1, 2, 3, 4, 5)
+    pruned(place, keep=keep, older_than=0)
+    assert set(place.ids or ()) == ({1, 5} if keep is None else {1, 4, 5})
+
+
+def test_the_change_that_removed_the_file_stays_while_it_is_not_there(place: Place) -> None:
+    for step in (place.install(G2), place.remove(G2), place.install(G3), place.install(G2)):
+        assert step.status == "changed"
+    place.target.unlink()  # by hand: the newest change that led there is number 2
+    assert [each.id for each in pruned(place, keep=0, dry_run=True).dropped] == [3]
+    place.target.parent.mkdir(exist_ok=True)
+    place.target.write_bytes(b"# somebody else's\n")
+    assert [each.id for each in pruned(place, keep=0, dry_run=True).dropped] == [2, 3]
+
+
+def test_contents_that_a_killed_prune_left_go_with_the_next_though_no_change_does(
+    place: Place,
+) -> None:
+    changed(place)
+    stray = place.store / "blobs" / f"{'e' * 64}.crt"
+    stray.write_bytes(b"1234567")
+    planned = pruned(place, keep=9, dry_run=True)
+    assert (planned.status, planned.dropped, planned.freed) == ("would-change", (), 7)
+    assert stray.exists()
+    done = pruned(place, keep=9)
+    assert (done.status, done.dropped, done.freed) == ("changed", (), 7)
+    assert not stray.exists()
+    assert place.ids == (1, 2, 3, 4, 5)
+
+
+def test_a_change_may_go_though_others_name_all_its_contents(place: Place) -> None:
+    place.target.write_bytes(FOREIGN)
+    for step in (place.install, place.remove, place.install, place.remove):
+        assert step(G2).status == "changed"
+    done = pruned(place, keep=1)
+    assert (done.status, [each.id for each in done.dropped], done.freed) == ("changed", [2, 3], 0)
+
+
+def test_what_changed_before_the_lock_was_taken_is_pruned_as_it_is_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(place)
+    usual = files.locked
+
+    def locked(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(files, "locked", usual)
+        assert place.remove(G3, QUICK).change_id == 6
+        return usual(*args, **options)
+
+    monkeypatch.setattr(files, "locked", locked)
+    done = pruned(place, keep=2)
+    assert [each.id for each in done.dropped] == [2, 3, 4]
+    assert [each.id for each in done.changes] == [1, 5, 6]
+    assert place.ids == (1, 5, 6)
+
+
+@folders_are_synced
+def test_a_prune_with_nothing_to_do_makes_durable_what_a_killed_one_did(place: Place) -> None:
+    changed(place)
+    disk = LoggedDisk(place.base)
+    synced = f"fsync {place.store_at}"
+    pruned(place, disk, keep=2)
+    assert synced in disk.of(synced)
+    pruned(place, disk, keep=2, dry_run=True)
+    assert disk.log == [], "a dry run writes nothing"
+    pruned(place, disk, keep=2)
+    assert disk.log == [synced]
+
+
 def test_prune_by_age_keeps_what_is_younger(place: Place) -> None:
     changed(place)
     program = programs(place)
@@ -401,6 +519,75 @@ def test_a_damaged_journal_stops_every_change_until_it_is_put_aside(place: Place
     aside.unlink()
     program.ok("history", "--prune", "--keep", "0")
     assert not kept <= blobs(place.store)
+
+
+def put_aside(place: Place, disk: Disk = QUICK, *, dry_run: bool = False) -> HistoryReport:
+    """What `history --quarantine` makes in this process."""
+    return upkeep.quarantine(Target(str(place.target)), dry_run=dry_run, disk=disk).run()
+
+
+@folders_are_synced
+def test_a_report_of_quarantine_says_where_the_damaged_journal_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(place)
+    disk = LoggedDisk(place.base)
+    whole = put_aside(place, disk)
+    assert whole == HistoryReport(str(place.target), (), status="unchanged")
+    assert disk.log == [], "a control: this journal was always there"
+    path = place.store / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"install", b"instill", 1))
+    planned = put_aside(place, disk, dry_run=True)
+    assert planned == HistoryReport(str(place.target), (), status="would-change")
+    assert disk.log == []
+
+    monkeypatch.chdir(place.target.parent)
+    done = upkeep.quarantine(Target(place.target.name), disk=disk).run()
+    aside = str(place.store / "journal.broken-1.jsonl")
+    assert (done.target, done.changes) == (str(place.target), ())
+    assert (done.status, done.aside) == ("changed", aside)
+    assert [each.code for each in done.findings] == ["journal-quarantined"]
+    assert digest(place.content or b"") in named(path.read_bytes())
+
+    disk.log.clear()
+    again = put_aside(place, disk, dry_run=True)
+    assert disk.log == []
+    assert again == replace(done, status="unchanged", aside=None)
+    assert put_aside(place, disk) == again
+    assert disk.log == [f"fsync {place.store_at}"], "a killed run may have left that to us"
+
+
+def test_a_target_that_cannot_be_read_does_not_keep_a_journal_from_being_put_aside(
+    place: Place,
+) -> None:
+    changed(place)
+    path = place.store / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"install", b"instill", 1))
+    place.target.unlink()
+    place.target.mkdir()
+    assert put_aside(place).status == "changed"
+    assert named(path.read_bytes()) == set()
+
+
+def test_a_journal_that_somebody_else_put_aside_meanwhile_is_left_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(place)
+    path = place.store / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"install", b"instill", 1))
+    usual = files.locked
+
+    def locked(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(files, "locked", usual)
+        assert place.quarantine(QUICK).error is None
+        return usual(*args, **options)
+
+    monkeypatch.setattr(files, "locked", locked)
+    report = put_aside(place)
+    assert (report.status, report.aside) == ("unchanged", None)
+    assert [path.name for path in place.store.glob("journal.broken-*")] == [
+        "journal.broken-1.jsonl"
+    ]
 
 
 def test_a_journal_that_is_a_link_is_put_aside_as_it_is(place: Place) -> None:

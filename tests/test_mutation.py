@@ -13,6 +13,7 @@ SOURCE = '''
 """A docstring stays."""
 LIMIT = 3
 Alias = list[int]
+Kind = TypeVar("Kind")
 
 
 class Box:
@@ -45,6 +46,7 @@ def test_mistakes_are_made_where_one_could_make_them() -> None:
     assert "XXa sentence for people" not in changes
     assert "docstring" not in changes
     assert "Alias" not in changes
+    assert "Kind" not in changes
 
 
 def test_a_mutant_leaves_the_source_as_it_was() -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qs_certs.files import Disk
@@ -56,6 +57,32 @@ def _routed(name: str) -> Callable[..., Any]:
 
 for _name in CALLS:
     setattr(RoutedDisk, _name, _routed(_name))
+
+
+class LoggedDisk(RoutedDisk):
+    """A disk that says what it did, each with the names below *top*; looking is left out."""
+
+    def __init__(self, top: Path) -> None:
+        super().__init__()
+        self._top = str(top)
+        self._names: dict[int, str] = {}
+        self.log: list[str] = []
+
+    def route(self, name: str, *args: Any) -> Any:
+        result = self.carry_out(name, *args)
+        path = self._names.get(args[0], "") if isinstance(args[0], int) else args[0]
+        if name == "open":
+            self._names[result] = path
+        elif name in ("fsync", "write", "unlink", "rename", "mkdir", "rmdir", "truncate"):
+            path = args[-1] if name == "rename" else path
+            self.log.append(f"{name} {os.path.relpath(path, self._top)}")
+        return result
+
+    def of(self, *wanted: str) -> list[str]:
+        """What was done, of that which is *wanted*."""
+        found = [each for each in self.log if each in wanted]
+        self.log.clear()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
