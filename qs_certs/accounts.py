@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, NoReturn, TypeVar, cast
 
-from qs_certs import windows
+from qs_certs import secrecy, windows
 from qs_certs.errors import (
     Bug,
     CouldNotTell,
@@ -161,6 +161,7 @@ def store_folder() -> Path:
     if _profile is not None and _profile.local is not None:
         return Path(_profile.local, "qs-certs")
     if named := os.environ.get("QS_CERTS_STORE"):
+        secrecy.require_file_name("QS_CERTS_STORE", named, fix=("unset QS_CERTS_STORE",))
         return Path(named)
     import platformdirs
 

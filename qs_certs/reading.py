@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 
-from qs_certs import accounts, bundle, catalogue, changes, files
+from qs_certs import accounts, bundle, catalogue, changes, files, secrecy
 from qs_certs.catalogue import Root
 from qs_certs.changes import Target
 from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage
@@ -150,7 +150,7 @@ def named(name: str) -> Root:
     root = catalogue.find(name)
     if root is None or root.name not in catalogue.ROOTS:
         raise WrongUsage(
-            f"there is no root {name} in the catalogue",
+            f"there is no root {secrecy.repeated(name)} in the catalogue",
             why="it knows " + ", ".join(catalogue.ROOTS),
             fix=(
                 "qs-certs roots",

@@ -396,7 +396,7 @@ _SOURCES = {
 def _change_lines(report: ChangeReport, style: Style) -> list[str]:
     lines: list[str] = []
     for target in report.targets:
-        lines += _target_lines(report.command, target, style)
+        lines += _target_lines(target, style)
     lines += _good_news(report.findings, style)
     if report.impact is not None:
         lines += _impact_lines(report.impact, style)
@@ -417,12 +417,12 @@ def _fleet_lines(report: ChangeReport, style: Style) -> list[str]:
             waiting += 1
         elif target.error is not None:
             whole = replace(style, width=None)
-            first, *rest = _target_lines(report.command, target, whole)
+            first, *rest = _target_lines(target, whole)
             failed += [f"{first}: {_what_and_why(target.error)}", *rest]
             failed += [f"    fix   {visible(fix)}" for fix in target.error.fix]
         else:
             alone = replace(target, source=None, undo=None)
-            lines += _target_lines(report.command, alone, style)
+            lines += _target_lines(alone, style)
     states = [target.status for target in report.targets]
     counts = {state: states.count(state) for state in ("changed", "would-change", "unchanged")}
     counts["failed"] = states.count("failed") - waiting
@@ -497,7 +497,7 @@ def _count_of_states(report: AccountsReport) -> str:
     )
 
 
-def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]:
+def _target_lines(target: TargetResult, style: Style) -> list[str]:
     path = visible(target.path)
     whose = f" (user {visible(target.user)})" if target.user else ""
     if target.status == "failed":
@@ -522,8 +522,7 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     if target.source is not None:
         lines.append(f"  source  {_SOURCES[target.source]}")
     if target.undo is not None:
-        undo = "redo" if command == "rollback" else "undo"
-        lines.append(f"  {undo}    {visible(target.undo)}   (this is change {target.change_id})")
+        lines.append(f"  undo    {visible(target.undo)}   (this is change {target.change_id})")
     return lines
 
 

@@ -125,9 +125,12 @@ def test_remove_of_a_root_that_is_not_there_writes_nothing(program: Program, pki
 def test_rollback_twice_is_redo_and_goes_on_for_ever(program: Program) -> None:
     seen = []
     program.ok("install", "--offline")
-    for _ in range(4):
-        program.ok("rollback")
+    for change in (2, 3, 4, 5):
+        done = program.ok("rollback")
         seen.append(program.root_file.exists())
+        # Whichever it did: the command named takes back this very change.
+        assert f"  undo    qs-certs rollback   (this is change {change})\n" in done.out
+        assert "\n  redo" not in done.out
     assert seen == [False, True, False, True]
 
 
