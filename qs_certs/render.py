@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from qs_certs import catalogue
-from qs_certs.errors import Interrupted, QsCertsError
+from qs_certs.errors import Bug, ChangedUnconfirmed, CouldNotTell, Interrupted, QsCertsError
 from qs_certs.results import (
     AccountReport,
     AccountsReport,
@@ -502,7 +502,7 @@ def _target_lines(target: TargetResult, style: Style) -> list[str]:
     whose = f" (user {visible(target.user)})" if target.user else ""
     if target.status == "failed":
         drift = _diff_lines(target.diff, style)
-        return [*_marked("error", f"{path}{whose}: not changed", style), *drift]
+        return [*_marked("error", f"{path}{whose}: {_left(target.error)}", style), *drift]
     if target.status == "unchanged":
         why = (
             f": {', '.join(target.present)} is there, and the file loads" if target.present else ""
@@ -524,6 +524,15 @@ def _target_lines(target: TargetResult, style: Style) -> list[str]:
     if target.undo is not None:
         lines.append(f"  undo    {visible(target.undo)}   (this is change {target.change_id})")
     return lines
+
+
+def _left(error: QsCertsError | None) -> str:
+    """How a failure leaves the file.  It is whole, whatever happened."""
+    if isinstance(error, ChangedUnconfirmed):
+        return "changed, but not confirmed"
+    if isinstance(error, CouldNotTell | Bug):
+        return "changed or not: nobody can tell yet"
+    return "not changed"
 
 
 _WHOLE_BLOCK = re.compile(
