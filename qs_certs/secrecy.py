@@ -39,9 +39,9 @@ def suspicious_file(text: str) -> bool:
 
 def repeated(name: str) -> str:
     """*name* for a message that says there is nothing of that name; nothing of it where it looks
-    like a pair, a setting or a URL, since it may be anything."""
+    like a pair, a setting or a URL, since it may be anything, or where there is nothing to see."""
     pair = re.search("[:=]", name) is not None and _FINGERPRINT.fullmatch(name) is None
-    return "of that name" if pair or suspicious_file(name) else name
+    return "of that name" if pair or suspicious_file(name) or not name.strip() else name
 
 
 def require_file_name(what: str, text: str, *, fix: tuple[str, ...] = ()) -> None:

@@ -123,6 +123,8 @@ def read(
                 f"could not read {origin}", why=f"it is larger than {FILE_LIMIT} bytes"
             )
     else:
+        if not origin:
+            raise WrongUsage("--from names nothing", fix=("--from FILE, --from - or --from URL",))
         secrecy.require_file_name("--from", origin)
         data = _file(origin)
 

@@ -414,6 +414,7 @@ def _loose_link(journal: Path) -> None:
 
 
 def _pipe(journal: Path) -> None:
+    assert sys.platform != "win32"
     journal.unlink()
     os.mkfifo(journal)
 

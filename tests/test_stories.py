@@ -834,3 +834,44 @@ def test_output_that_nobody_reads_does_not_undo_the_work(program: Program) -> No
     assert process.stdin is not None
     process.stdin.close()
     assert program.root_file.read_bytes() == EMBEDDED
+
+
+# --- odd words, odd files -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "warned"),
+    [(b"", True), (b"\n# nothing here\n", True), (None, False)],
+    ids=["empty", "a comment", "no file"],
+)
+def test_list_says_that_libpq_refuses_a_file_without_certificates(
+    program: Program, content: bytes | None, warned: bool
+) -> None:
+    """It said "0 certificates", and nothing of every TLS connection that fails."""
+    program.root_file.parent.mkdir(mode=0o700)
+    if content is not None:
+        program.root_file.write_bytes(content)
+    done = program.ok("list")
+    assert ("libpq refuses this file: no certificate or crl found" in done.err) == warned
+    assert ("qs-certs: hint: qs-certs install\n" in done.err) == warned
+    assert program("check").code == 1
+    program.ok("install", "--offline")
+    assert program.ok("list").err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["install", "--from", ""], "--from names nothing"),
+        (["roots", ""], "there is no root of that name in the catalogue"),
+        (["clients", ""], "there is no client of that name on the list"),
+        (["roots", "x"], "there is no root x in the catalogue"),
+    ],
+    ids=["--from", "root", "client", "a word"],
+)
+def test_an_empty_word_leaves_no_gap_in_the_message(
+    program: Program, words: list[str], said: str
+) -> None:
+    done = program(*words)
+    assert done.code == 2
+    assert said in done.err
