@@ -962,6 +962,19 @@ def test_the_copy_of_a_run_that_died_is_not_made_again(target: Path, damaged: Pa
     assert store.quarantine(str(target), None) == str(damaged.with_name("journal.broken-2.jsonl"))
 
 
+def test_where_a_folder_cannot_be_listed_the_first_name_is_offered(
+    target: Path, damaged: Path
+) -> None:
+    damaged.with_name("journal.broken-1.jsonl").write_bytes(b"")
+    damaged.unlink()
+    damaged.symlink_to("nowhere")
+    for disk, number in ((Disk(), 2), (OddDisk("listdir", fails(errno.EACCES)), 1)):
+        with pytest.raises(StoreTampered) as refused:
+            Store(damaged.parent, disk).changes(str(target))
+        aside = damaged.with_name(f"journal.broken-{number}.jsonl")
+        assert f"rename what is there to {aside}" in refused.value.fix[-1]
+
+
 def test_a_journal_in_another_s_place_that_cannot_be_made_durable_is_told(
     target: Path, damaged: Path
 ) -> None:
