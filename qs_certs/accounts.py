@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from qs_certs import windows
+from qs_certs import secrecy, windows
 from qs_certs.errors import TargetRefused, WrongUsage
 from qs_certs.libpq.locations import Surroundings
 from qs_certs.values import Value
@@ -165,6 +165,7 @@ def store_folder() -> Path:
     if _profile is not None and _profile.local is not None:
         return Path(_profile.local, "qs-certs")
     if named := os.environ.get("QS_CERTS_STORE"):
+        secrecy.require_file_name("QS_CERTS_STORE", named, fix=("unset QS_CERTS_STORE",))
         return Path(named)
     import platformdirs
 

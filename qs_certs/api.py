@@ -22,6 +22,7 @@ from qs_certs import (
     reading,
     rights,
     rootfile,
+    secrecy,
     upkeep,
     values,
 )
@@ -74,6 +75,7 @@ def target_of(named: str | os.PathLike[str] | None, *, dedicated: bool = False) 
             raise WrongUsage(
                 "--target names a file, not a folder", fix=("--target FOLDER/root.crt",)
             )
+        secrecy.require_file_name("--target", str(named))
         return Target(str(named))
     account = accounts.behind_sudo()
     around = accounts.surroundings() if account is None else accounts.surroundings_of(account)
@@ -273,6 +275,7 @@ def _impact(
     from qs_certs import diagnosis, servers
 
     around = inspection.surroundings()
+    inspection.require_repeatable(around)
     after = changes.preview(target, wanted, replace_all=replace, repair=repair)
     known, _ = servers.known(around)
     return diagnosis.impact(
@@ -375,13 +378,15 @@ def _about_install(chosen: Choice) -> tuple[Finding, ...]:
         and os.path.abspath(elsewhere) != os.path.abspath(target.path)  # noqa: PTH100
     ):
         fixes = ["unset PGSSLROOTCERT"]
-        if elsewhere != "system":  # no file, but the system's own roots
+        repeatable = not secrecy.suspicious_file(elsewhere)
+        where = f"to {elsewhere}" if repeatable else "elsewhere"
+        if elsewhere != "system" and repeatable:  # that is no file, but the system's own roots
             fixes.append(f"qs-certs install --target {quoted(elsewhere)}")
         found.append(
             Finding(
                 "default-overridden",
                 "warning",
-                f"PGSSLROOTCERT points to {elsewhere}, so libpq does not read {target.path} here",
+                f"PGSSLROOTCERT points {where}, so libpq does not read {target.path} here",
                 tuple(fixes),
             )
         )

@@ -486,7 +486,7 @@ def _apply(path: str, real: str, command: str, plan: Plan, session: Session, dis
         raise ChangedUnconfirmed(
             f"{path} has the new content, but the store could not note that",
             why=files.reason(error),
-            fix=("qs-certs history   # the next change settles it",),
+            fix=("qs-certs history   # says that it was changed; the next change settles it",),
         ) from error
     return entry
 

@@ -9,7 +9,7 @@
     |   |-- WrongFingerprint         a source holds certificates, but not the pinned one
     |   |-- RefusedSource            a source holds something that must not be installed
     |   `-- StoreTampered            the rollback store does not hold what it recorded
-    |-- CouldNotWrite            6   nothing was changed; this machine needs mending
+    |-- CouldNotWrite            6   this machine needs mending; nothing was changed, but for the last
     |   |-- TargetRefused            the target is something that we do not replace
     |   |-- TargetDamaged        1   the target would not load, and mending it would drop something
     |   |-- TargetChanged            somebody else changed the target meanwhile
@@ -134,7 +134,7 @@ class StoreTampered(IntegrityError):
 
 
 class CouldNotWrite(QsCertsError):
-    """Nothing was changed, and this machine needs mending before it can be."""
+    """Not written: this machine needs mending.  Nothing was changed, but for ChangedUnconfirmed."""
 
     code = "could-not-write"
     exit_code = ExitCode.NOT_WRITTEN
@@ -175,7 +175,11 @@ class LockTimeout(CouldNotWrite):
 
 
 class ChangedUnconfirmed(CouldNotWrite):
-    """The target *has* the new content, but it is not known to be durable."""
+    """The target *has* the new content, but it is not known to be durable, or could not be seen.
+
+    Its exit code is that of a machine to be mended, and not CouldNotTell's: a script would try
+    again, and a second `rollback` undoes the first.
+    """
 
     code = "changed-unconfirmed"
 

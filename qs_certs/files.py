@@ -498,6 +498,9 @@ def replace(
                 disk.unlink(temporary)
 
 
+_HISTORY = "qs-certs history   # says whether it was changed"
+
+
 def _read_back(path: str, data: bytes, disk: Disk) -> None:
     """Raise ChangedUnconfirmed where *path* cannot be seen to hold *data* after the swap."""
     why = "another program wrote it in the same moment, or the disk is failing"
@@ -509,7 +512,7 @@ def _read_back(path: str, data: bytes, disk: Disk) -> None:
     raise ChangedUnconfirmed(
         f"{path} was replaced, but reading it back did not give the new content",
         why=why,
-        fix=("qs-certs check", "qs-certs history"),
+        fix=(_HISTORY, "qs-certs check"),
     )
 
 
@@ -668,7 +671,7 @@ def _discard(
         raise ChangedUnconfirmed(
             f"{path} was replaced, but what it held before cannot be read: it is kept in {temporary}",
             why=error.why,
-            fix=("qs-certs check", f"look at {temporary}"),
+            fix=(_HISTORY, f"look at {temporary}"),
         ) from error
     if out != data:
         refusal = CouldNotWrite(
@@ -731,7 +734,7 @@ def _unconfirmed(path: str, error: OSError) -> ChangedUnconfirmed:
     return ChangedUnconfirmed(
         f"{path} has the new content, but it is not known to survive a power cut",
         why=reason(error),
-        fix=("qs-certs check", "look at the disk and the system's log"),
+        fix=(_HISTORY, "look at the disk and the system's log"),
     )
 
 

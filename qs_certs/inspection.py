@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
-from qs_certs import accounts, rootfile
+from qs_certs import accounts, rootfile, secrecy
 from qs_certs.accounts import Account, Progress
 from qs_certs.errors import ExitCode, QsCertsError, TargetRefused, WrongUsage, quoted
 from qs_certs.libpq.locations import Surroundings
@@ -107,9 +107,11 @@ class Question(Value):
         return "Question(...)"  # conninfo may hold a password
 
     def __post_init__(self) -> None:
+        if self.target is not None:
+            secrecy.require_file_name("--target", self.target)
         if self.sslmode not in SSLMODES:
             raise WrongUsage(
-                f'invalid sslmode value: "{self.sslmode}"',
+                f'invalid sslmode value: "{secrecy.repeated(self.sslmode)}"',
                 why="it is one of " + ", ".join(SSLMODES),
             )
         require_patience(self.timeout)
@@ -131,6 +133,7 @@ class Question(Value):
 
     def answer(self, around: Surroundings, progress: Progress | None = None) -> CheckReport:
         """The check, with the rights that this process has."""
+        require_repeatable(around)
         now = datetime.now(timezone.utc)
         if not self.live:
             return _local(around, self.target, now, self.warn_days, strict=self.strict)
@@ -280,6 +283,18 @@ def _without_server(around: Surroundings, file: str | None) -> tuple[Facts, list
     return diagnosis.facts_for(connection, around, None), []
 
 
+_FILES = ("PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLCERT", "PGSSLKEY")
+_MORE_FILES = ("PGSERVICEFILE", "PGSYSCONFDIR", "PGPASSFILE")
+
+
+def require_repeatable(around: Surroundings) -> None:
+    """Raise WrongUsage where a variable that names a file, which answers repeat, holds a URL or
+    what looks like a password."""
+    for name in (*_FILES, *_MORE_FILES):
+        if value := around.env.get(name):
+            secrecy.require_file_name(name, value, fix=(f"unset {name}",))
+
+
 def surroundings() -> Surroundings:
     """Where libpq would look, for this user or the one behind sudo."""
     account = accounts.behind_sudo()
@@ -313,7 +328,10 @@ def clients(names: Sequence[str] = ()) -> ClientsReport:
     for name in names:
         found = find_client(name)
         if not found:
-            raise WrongUsage(f"there is no client {name} on the list", fix=("qs-certs clients",))
+            raise WrongUsage(
+                f"there is no client {secrecy.repeated(name)} on the list",
+                fix=("qs-certs clients",),
+            )
         chosen += [each for each in found if each not in chosen]
     entries = []
     for client in chosen or CLIENTS:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 
-from qs_certs import accounts, bundle, catalogue, changes, files
+from qs_certs import accounts, bundle, catalogue, changes, files, openssl, secrecy
 from qs_certs.catalogue import Root
 from qs_certs.changes import Target
 from qs_certs.errors import CouldNotRead, QsCertsError, TargetRefused, WrongUsage
@@ -61,6 +61,15 @@ def _listed(path: str, target: Target, content: bytes | None) -> ListReport:
                 f"libpq refuses this whole file: line {damaged.line}, block {damaged.number}: "
                 f"{damaged.problem}",
                 (f"qs-certs install --repair{changes.options_of(target)}",),
+            ),
+        )
+    elif not listed and (problem := openssl.load_bytes(content).error) is not None:
+        findings = (
+            Finding(
+                "root-unloadable",
+                "warning",
+                f"libpq refuses this file: {problem}",
+                (f"qs-certs install{changes.options_of(target)}",),
             ),
         )
     return ListReport(path, True, tuple(listed), findings)
@@ -155,7 +164,7 @@ def named(name: str) -> Root:
     root = catalogue.find(name)
     if root is None or root.name not in catalogue.ROOTS:
         raise WrongUsage(
-            f"there is no root {name} in the catalogue",
+            f"there is no root {secrecy.repeated(name)} in the catalogue",
             why="it knows " + ", ".join(catalogue.ROOTS),
             fix=(
                 "qs-certs roots",

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from qs_certs import catalogue
-from qs_certs.errors import Interrupted, QsCertsError
+from qs_certs.errors import Bug, ChangedUnconfirmed, CouldNotTell, Interrupted, QsCertsError
 from qs_certs.results import (
     AccountReport,
     AccountsReport,
@@ -398,7 +398,7 @@ _SOURCES = {
 def _change_lines(report: ChangeReport, style: Style) -> list[str]:
     lines: list[str] = []
     for target in report.targets:
-        lines += _target_lines(report.command, target, style)
+        lines += _target_lines(target, style)
     lines += _good_news(report.findings, style)
     if report.impact is not None:
         lines += _impact_lines(report.impact, style)
@@ -419,12 +419,12 @@ def _fleet_lines(report: ChangeReport, style: Style) -> list[str]:
             waiting += 1
         elif target.error is not None:
             whole = replace(style, width=None)
-            first, *rest = _target_lines(report.command, target, whole)
+            first, *rest = _target_lines(target, whole)
             failed += [f"{first}: {_what_and_why(target.error)}", *rest]
             failed += [f"    fix   {visible(fix)}" for fix in target.error.fix]
         else:
             alone = replace(target, source=None, undo=None)
-            lines += _target_lines(report.command, alone, style)
+            lines += _target_lines(alone, style)
     states = [target.status for target in report.targets]
     counts = {state: states.count(state) for state in ("changed", "would-change", "unchanged")}
     counts["failed"] = states.count("failed") - waiting
@@ -499,12 +499,12 @@ def _count_of_states(report: AccountsReport) -> str:
     )
 
 
-def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]:
+def _target_lines(target: TargetResult, style: Style) -> list[str]:
     path = visible(target.path)
     whose = f" (user {visible(target.user)})" if target.user else ""
     if target.status == "failed":
         drift = _diff_lines(target.diff, style)
-        return [*_marked("error", f"{path}{whose}: not changed", style), *drift]
+        return [*_marked("error", f"{path}{whose}: {_left(target.error)}", style), *drift]
     if target.status == "unchanged":
         why = (
             f": {', '.join(target.present)} is there, and the file loads" if target.present else ""
@@ -524,9 +524,17 @@ def _target_lines(command: str, target: TargetResult, style: Style) -> list[str]
     if target.source is not None:
         lines.append(f"  source  {_SOURCES[target.source]}")
     if target.undo is not None:
-        undo = "redo" if command == "rollback" else "undo"
-        lines.append(f"  {undo}    {visible(target.undo)}   (this is change {target.change_id})")
+        lines.append(f"  undo    {visible(target.undo)}   (this is change {target.change_id})")
     return lines
+
+
+def _left(error: QsCertsError | None) -> str:
+    """How a failure leaves the file.  It is whole, whatever happened."""
+    if isinstance(error, ChangedUnconfirmed):
+        return "changed, but not confirmed"
+    if isinstance(error, CouldNotTell | Bug):
+        return "changed or not: nobody can tell yet"
+    return "not changed"
 
 
 _WHOLE_BLOCK = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from qs_certs import files
+from qs_certs import files, secrecy
 from qs_certs.errors import QsCertsError, WrongUsage
 from qs_certs.libpq import pasted, settings
 from qs_certs.libpq.locations import Surroundings
@@ -46,7 +46,8 @@ def asked_for(
     if host is not None:
         values.pop("hostaddr", None)
     named = Given(values, given.form, given.variables)
-    if any(re.search(r"[=@\s]|//", each) for each in (host, service) if each):
+    slips = (each for each in (host, service) if each)
+    if any(re.search(r"[=@\s]|//", each) or secrecy.suspicious(each) for each in slips):
         named = settings.sieved(named)  # else it may be called after passwords
     return resolved(named, around)
 
@@ -55,6 +56,8 @@ def resolved(given: Given, around: Surroundings, origin: str | None = None) -> C
     """*given* with its service, the environment and libpq's defaults."""
     around = replace(around, env={**around.env, **given.variables})
     name = settings.service_of(given, around.env)
+    if name is not None and secrecy.suspicious_file(name):
+        raise WrongUsage("the name of the service is a URL, or holds what looks like a password")
     section = None if name is None else _service(name, around)
     return Connection(settings.resolve(given, section, around.env), given, origin)
 
@@ -115,7 +118,7 @@ def known(around: Surroundings) -> tuple[tuple[Connection, ...], tuple[str, ...]
 def _named(around: Surroundings) -> Iterable[tuple[Given, str]]:
     for path in dict.fromkeys(_service_files(around)):
         for name in settings.service_names(_text(path) or ""):
-            yield Given({"service": name}), f"service {name} in {path}"
+            yield Given({"service": name}), f"service {secrecy.repeated(name)} in {path}"
     if any(around.env.get(name) for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE")):
         yield Given(), "environment"
     password_file = around.password_file

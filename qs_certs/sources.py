@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from qs_certs import __version__, catalogue
+from qs_certs import __version__, catalogue, secrecy
 from qs_certs.catalogue import Root
 from qs_certs.errors import (
     CouldNotFetch,
@@ -123,6 +123,9 @@ def read(
                 f"could not read {origin}", why=f"it is larger than {FILE_LIMIT} bytes"
             )
     else:
+        if not origin:
+            raise WrongUsage("--from names nothing", fix=("--from FILE, --from - or --from URL",))
+        secrecy.require_file_name("--from", origin)
         data = _file(origin)
 
     if holds_private_key(data):
@@ -316,7 +319,7 @@ def _shown(address: SplitResult) -> str:
     Where there is an `@`, nothing is shown: in a password that is not percent-encoded, the slash or
     the question mark ends the host for `urlsplit`, and the rest of it stands where host or path do.
     """
-    if not address.netloc or "@" in address.geturl():
+    if not address.netloc or "@" in address.geturl() or secrecy.suspicious(address.path):
         return "this URL"
     return f"{address.scheme}://{address.netloc}{address.path}"
 
@@ -325,6 +328,7 @@ def _require_ca_bundle(path: str) -> None:
     """The user named this file, so that it does not work is no fault of the network."""
     import ssl
 
+    secrecy.require_file_name("the CA bundle", path)
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 (pathlib is not needed for one call)
         if not stat.S_ISREG(mode):  # OpenSSL would wait at a pipe

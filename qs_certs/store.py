@@ -115,8 +115,18 @@ class Store:
             raise journal.tampered(error.message, f"ls -la {quoted(self.folder)}") from error
 
     def _raw_journal(self) -> bytes:
+        """The journal's bytes.  Raises StoreTampered where a link, a pipe, a folder or a file that
+        is far too large is in its place: nobody can copy that, so nobody but a person moves it."""
         try:
             return self._read(self._journal_path) or b""
+        except StoreTampered as error:
+            aside = f"or rename what is there to {quoted(self._free_name())}, and go on"
+            error.fix = (
+                f"ls -la {quoted(self.folder)}",
+                "put the journal itself there, if you know where it is",
+                f"{aside} without the earlier history: every content stays",
+            )
+            raise
         except CouldNotRead as error:
             raise StoreUnusable(
                 f"the rollback store cannot be read: {self.folder}", why=error.why, fix=error.fix
@@ -124,7 +134,9 @@ class Store:
 
     def _read_journal(self) -> Journal:
         """The journal as it is now; what this object verified before need not be verified again."""
-        raw = self._raw_journal()
+        return self._taken_in(self._raw_journal())
+
+    def _taken_in(self, raw: bytes) -> Journal:
         known = self._known if self._known.begins(raw) else Journal(self._journal_path)
         self._known = Journal(self._journal_path)  # what a failed reading leaves is not known
         known.read(raw)
@@ -194,9 +206,11 @@ class Store:
             ) from error
 
     def damage(self) -> StoreTampered | None:
-        """What is wrong with the journal; None where it is whole.  Raises StoreUnusable."""
+        """What is wrong with the journal; None where it is whole.  Raises StoreUnusable, and
+        StoreTampered where it is no file that could be put aside."""
+        raw = self._raw_journal()
         try:
-            self._read_journal().examine()
+            self._taken_in(raw).examine()
         except StoreTampered as error:
             return error
         return None
@@ -242,20 +256,22 @@ class Store:
 
         A copy, so that there is always a journal: the damaged one, or the new one.
         """
-        others = self.broken()
-        number = 1 + max(others, default=0)
-        aside = os.path.join(self.folder, f"journal.broken-{number}.jsonl")
-        try:
-            raw = self._raw_journal()
-        except StoreTampered:  # a link, a pipe, or far too large: no copy is to be had
-            self._disk.rename(self._journal_path, aside)
-            return b"", aside
-        for each in others.values():
+        raw = self._raw_journal()
+        for each in self.broken().values():
             if self._read(each) == raw:  # the copy of a killed run
                 files.sync_folder(self.folder, self._disk)
                 return raw, each
+        aside = self._free_name()
         files.create(aside, raw, 0o600, self._disk)
         return raw, aside
+
+    def _free_name(self) -> str:
+        """Where the next damaged journal goes."""
+        try:
+            number = 1 + max(self.broken(), default=0)
+        except OSError:
+            number = 1
+        return os.path.join(self.folder, f"journal.broken-{number}.jsonl")
 
     def _make(self) -> None:
         try:

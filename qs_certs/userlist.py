@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from qs_certs import secrecy
 from qs_certs.accounts import Account
 from qs_certs.errors import CouldNotRead, WrongUsage
 from qs_certs.results import Finding
@@ -334,7 +335,7 @@ def _named(name: str, people: People) -> Account:
         except (KeyError, ValueError):  # ValueError: a null character
             pass
     raise WrongUsage(
-        f"there is no user {name} on this machine; nothing was done",
+        f"there is no user {secrecy.repeated(name)} on this machine; nothing was done",
         fix=("qs-certs check --all-users   # lists the users",),
     )
 

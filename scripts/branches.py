@@ -82,11 +82,14 @@ def measure(rooms: tuple[str, ...] = ROOMS, tests: tuple[str, ...] = TESTS) -> t
         return told.returncode, told.stdout + told.stderr
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    if arguments:
+        print(__doc__)
+        return 0 if arguments in (["--help"], ["-h"]) else 2
     code, said = measure()
     print(said)
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -73,7 +73,7 @@ def installs(uv: list[str], name: str, system: str, python: str, target: str) ->
 def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--upgrade"]):
         print(__doc__)
-        return 2
+        return 0 if arguments in (["--help"], ["-h"]) else 2
     with tempfile.TemporaryDirectory() as folder:
         uv = uv_in(folder)
         for name in LOCKS:

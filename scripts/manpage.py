@@ -111,7 +111,7 @@ def _examples(command: Command) -> str:
 def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print(__doc__)
-        return 2
+        return 0 if arguments in (["--help"], ["-h"]) else 2
     if not arguments:
         PAGE.write_text(page(), encoding="utf-8", newline="\n")
         return 0

@@ -226,7 +226,10 @@ def session(home: Path) -> list[list[Run]]:
     return runs(screen.rstrip("\n"))
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    if arguments:
+        print(__doc__)
+        return 0 if arguments in (["--help"], ["-h"]) else 2
     with home_of_ana() as home:
         lines = session(home)
     for theme in THEMES:
@@ -237,4 +240,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(CHECKOUT))
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -9,8 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-if sys.platform != "win32" and os.geteuid() == 0:
-    unpacked = Path(getattr(sys, "_MEIPASS", ""))
+folder = getattr(sys, "_MEIPASS", None)  # PyInstaller's; without it, nothing was unpacked
+if folder is not None and sys.platform != "win32" and os.geteuid() == 0:
+    unpacked = Path(folder)
     for path in (unpacked, *unpacked.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755)

@@ -69,6 +69,9 @@ def tests(python: str, arguments: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
     try:
         os.chdir(CHECKOUT)
         elsewhere = with_new_enough_python(CHECKOUT / "scripts" / "test.py", arguments)

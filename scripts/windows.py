@@ -371,6 +371,9 @@ def cache_folder() -> Path:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
     try:
         windows = ensure(cache_folder())
     except WindowsMissing as missing:

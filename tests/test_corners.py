@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from qs_certs import (
     files,
     merging,
     openssl,
+    reading,
+    render,
     rights,
     rootfile,
     sources,
@@ -38,6 +41,7 @@ from qs_certs.accounts import Account
 from qs_certs.bundle import parse
 from qs_certs.changes import Target, Wanted, plan_install
 from qs_certs.errors import (
+    Bug,
     ChangedUnconfirmed,
     CouldNotRead,
     CouldNotTell,
@@ -54,7 +58,7 @@ from qs_certs.files import Disk
 from qs_certs.journal import Entry, Journal, chained, digest
 from qs_certs.libpq import hostname, outcomes
 from qs_certs.merging import merge
-from qs_certs.results import Change, ModeOutcome, TargetResult
+from qs_certs.results import Change, ChangeReport, ModeOutcome, TargetResult
 from qs_certs.rights import Task
 from qs_certs.store import Store
 from tests.shapes import EMAIL, pem, pki, trust
@@ -394,6 +398,63 @@ def test_reading_back_something_else_is_told(tmp_path: Path) -> None:
             str(path), b"new", expected=None, verify=no_check, disk=OddDisk("rename", odd)
         )
     assert "another program" in str(told.value.why)
+
+
+def _after_the_swap(target: Path) -> Callable[..., Any]:
+    """Folders that cannot be synced once the target has its new content."""
+
+    def odd(usual: Callable[..., Any], fd: int) -> None:
+        if target.exists() and stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        usual(fd)
+
+    return odd
+
+
+@pytest.mark.parametrize(
+    ("disk", "changed", "said"),
+    [
+        pytest.param(
+            lambda target: OddDisk("fsync", _after_the_swap(target)),
+            True,
+            "changed, but not confirmed",
+            id="after the swap",
+        ),
+        pytest.param(
+            lambda _: OddDisk("rename", fails(errno.EACCES)), False, "not changed", id="before it"
+        ),
+    ],
+)
+def test_a_change_that_happened_is_not_called_none(
+    target: Path, disk: Callable[[Path], Disk], changed: bool, said: str
+) -> None:
+    """Exit code 6 either way, since a script must not try again; the words tell them apart, and the
+    first next step where it happened is to look."""
+    report = changes.install((Target(str(target)),), (WANTED,), disk=disk(target))
+    (result,) = report.targets
+    assert report.exit_code == 6
+    assert target.exists() == changed
+    assert f"{target}: {said}\n" in render.as_text(report, render.Style()) + "\n"
+    assert result.error is not None
+    history = f"qs-certs history --target {target}   # says whether it was changed"
+    assert (result.error.fix[0] == history) == changed
+    found = reading.history(Target(str(target))).run().changes
+    assert [each.command for each in found] == ["install"] * changed
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (CouldNotTell("x"), "changed or not: nobody can tell yet"),
+        (Bug("x"), "changed or not: nobody can tell yet"),
+        (CouldNotWrite("x"), "not changed"),
+        (Interrupted("x"), "not changed"),
+    ],
+    ids=["killed", "a bug", "not written", "its turn never came"],
+)
+def test_a_failure_says_how_it_leaves_the_file(error: QsCertsError, said: str) -> None:
+    report = ChangeReport("install", (TargetResult("/r", None, "failed", error=error),))
+    assert f"/r: {said}" in render.as_text(report, render.Style()).splitlines()[0]
 
 
 def test_a_file_that_cannot_be_removed_stays(tmp_path: Path) -> None:
@@ -902,6 +963,19 @@ def test_the_copy_of_a_run_that_died_is_not_made_again(target: Path, damaged: Pa
     assert store.broken() == {1: aside}
     damaged.write_bytes(b"damaged in another way\n{}\n")
     assert store.quarantine(str(target), None) == str(damaged.with_name("journal.broken-2.jsonl"))
+
+
+def test_where_a_folder_cannot_be_listed_the_first_name_is_offered(
+    target: Path, damaged: Path
+) -> None:
+    damaged.with_name("journal.broken-1.jsonl").write_bytes(b"")
+    damaged.unlink()
+    damaged.symlink_to("nowhere")
+    for disk, number in ((Disk(), 2), (OddDisk("listdir", fails(errno.EACCES)), 1)):
+        with pytest.raises(StoreTampered) as refused:
+            Store(damaged.parent, disk).changes(str(target))
+        aside = damaged.with_name(f"journal.broken-{number}.jsonl")
+        assert f"rename what is there to {aside}" in refused.value.fix[-1]
 
 
 def test_a_journal_in_another_s_place_that_cannot_be_made_durable_is_told(

@@ -23,8 +23,8 @@ from tests.program import SOURCE, Program
 
 ROOMS = {
     "accounts", "bundle", "catalogue", "console", "errors", "files", "inspection", "libpq",
-    "libpq.locations", "libpq.outcomes", "openssl", "render", "results", "rootfile", "values",
-    "windows", "__main__",
+    "libpq.locations", "libpq.outcomes", "openssl", "render", "results", "rootfile", "secrecy",
+    "values", "windows", "__main__",
 }  # fmt: skip
 HEAVY = {"requests", "certifi", "cryptography", "rich", "platformdirs", "concurrent", "logging"}
 HEAVY |= {

@@ -590,18 +590,67 @@ def test_a_journal_that_somebody_else_put_aside_meanwhile_is_left_alone(
     ]
 
 
-def test_a_journal_that_is_a_link_is_put_aside_as_it_is(place: Place) -> None:
+def _link(journal: Path) -> None:
+    journal.rename(journal.parent.parent / "elsewhere")
+    journal.symlink_to(journal.parent.parent / "elsewhere")
+
+
+def _loose_link(journal: Path) -> None:
+    journal.unlink()
+    journal.symlink_to("nowhere")
+
+
+def _pipe(journal: Path) -> None:
+    journal.unlink()
+    if sys.platform != "win32":
+        os.mkfifo(journal)
+
+
+def _folder(journal: Path) -> None:
+    journal.rename(journal.with_name("x"))
+    journal.mkdir()
+    journal.with_name("x").rename(journal / "inside")
+
+
+def _huge(journal: Path) -> None:
+    os.truncate(journal, 1 << 30)
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="not on Windows: links and pipes as POSIX has them"
+)
+@pytest.mark.parametrize("odd", [_link, _loose_link, _pipe, _folder, _huge])
+def test_what_is_no_journal_at_all_is_left_to_a_person(
+    place: Place, odd: Callable[[Path], None]
+) -> None:
+    """It cannot be copied, and between two renames there would be no journal: as if nothing had
+    ever been changed.  So it is refused, nothing is followed, and the way on is named."""
     changed(place)
     journal = place.store / "journal.jsonl"
-    elsewhere = place.base / "elsewhere"
-    journal.rename(elsewhere)
-    journal.symlink_to(elsewhere)
-    held = elsewhere.read_bytes()
-    programs(place).ok("history", "--quarantine")
-    assert (place.store / "journal.broken-1.jsonl").is_symlink()
-    assert elsewhere.read_bytes() == held
-    assert place.remove(G2).status == "changed"
-    assert place.rollback().status == "changed"
+    odd(journal)
+    program = programs(place)
+    kept = blobs(place.store)
+    before = snapshot(place.base)
+    aside = place.store / "journal.broken-1.jsonl"
+    for words in (
+        ["history"],
+        ["rollback"],
+        ["history", "--prune", "--keep", "1"],
+        ["history", "--quarantine", "--dry-run"],
+        ["history", "--quarantine"],
+    ):
+        assert_one_clear_error(program(*words), 5, str(journal), f"to {aside}, and go on")
+        assert snapshot(place.base) == before
+    if odd is _link:  # the other way on
+        journal.unlink()
+        (place.store.parent / "elsewhere").rename(journal)
+        assert program.ok("history", "--json").document["changes"]
+        return
+    journal.rename(aside)  # as it says
+    assert program.ok("history", "--json").document["changes"] == []
+    program.ok("install", "--offline", G3)
+    program.ok("history", "--prune", "--keep", "0")
+    assert blobs(place.store) >= kept
 
 
 FLIPS = (lambda place: 1 << place % 8, lambda place: 0xFF)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import test as run_tests
 from environment import COMPLETE, OURS, Recipe, SetupFailed, ensure, program
 from onboard import Places, places
+
+from tests.program import snapshot
 
 ROOT = Path(__file__).resolve().parent.parent
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX")
@@ -364,3 +367,60 @@ def test_the_test_command_fails_where_anything_failed(
     monkeypatch.setattr(run_tests, "lint", lambda python: clean)
     monkeypatch.setattr(run_tests, "tests", lambda python, arguments: tested)
     assert run_tests.main([]) == expected
+
+
+# -- help -----------------------------------------------------------------------------------------
+
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+PARTS = {"environment.py", "reference.py", "single_root.py", "site_pages.py"}
+"""What other scripts and tools import or run; as a command, each does nothing."""
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout once more, for what may be written into it."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("scripts", "qs_certs", "docs", "requirements", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+def asked(copied: Path, home: Path, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    home.mkdir()
+    return subprocess.run(
+        [sys.executable, f"scripts/{name}", *words],
+        cwd=copied,
+        env={**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@posix_only
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_that_is_asked_for_help_does_nothing_else(
+    copied: Path, tmp_path: Path, name: str
+) -> None:
+    before = snapshot(copied)
+    done = asked(copied, tmp_path / "home", name, "--help")
+    assert done.returncode == 0, done
+    assert snapshot(copied) == before
+    assert snapshot(tmp_path / "home").keys() == {"."}
+    called = {"install_from_kit.py": "install.py"}.get(name, name)  # as the kit has it
+    assert called in done.stdout or name in PARTS
+    assert done.stderr == ""
+
+
+@posix_only
+def test_a_script_that_writes_would_be_seen(copied: Path, tmp_path: Path) -> None:
+    page = copied / "docs" / "clients.md"
+    page.write_text("x", "ascii")
+    before = snapshot(copied)
+    assert asked(copied, tmp_path / "home", "clients_page.py").returncode == 0
+    assert snapshot(copied) != before
+    assert page.read_bytes() == (ROOT / "docs" / "clients.md").read_bytes()

@@ -125,9 +125,12 @@ def test_remove_of_a_root_that_is_not_there_writes_nothing(program: Program, pki
 def test_rollback_twice_is_redo_and_goes_on_for_ever(program: Program) -> None:
     seen = []
     program.ok("install", "--offline")
-    for _ in range(4):
-        program.ok("rollback")
+    for change in (2, 3, 4, 5):
+        done = program.ok("rollback")
         seen.append(program.root_file.exists())
+        # Whichever it did: the command named takes back this very change.
+        assert f"  undo    qs-certs rollback   (this is change {change})\n" in done.out
+        assert "\n  redo" not in done.out
     assert seen == [False, True, False, True]
 
 
@@ -831,3 +834,44 @@ def test_output_that_nobody_reads_does_not_undo_the_work(program: Program) -> No
     assert process.stdin is not None
     process.stdin.close()
     assert program.root_file.read_bytes() == EMBEDDED
+
+
+# --- odd words, odd files -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "warned"),
+    [(b"", True), (b"\n# nothing here\n", True), (None, False)],
+    ids=["empty", "a comment", "no file"],
+)
+def test_list_says_that_libpq_refuses_a_file_without_certificates(
+    program: Program, content: bytes | None, warned: bool
+) -> None:
+    """It said "0 certificates", and nothing of every TLS connection that fails."""
+    program.root_file.parent.mkdir(mode=0o700)
+    if content is not None:
+        program.root_file.write_bytes(content)
+    done = program.ok("list")
+    assert ("libpq refuses this file: no certificate or crl found" in done.err) == warned
+    assert ("qs-certs: hint: qs-certs install\n" in done.err) == warned
+    assert program("check").code == 1
+    program.ok("install", "--offline")
+    assert program.ok("list").err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["install", "--from", ""], "--from names nothing"),
+        (["roots", ""], "there is no root of that name in the catalogue"),
+        (["clients", ""], "there is no client of that name on the list"),
+        (["roots", "x"], "there is no root x in the catalogue"),
+    ],
+    ids=["--from", "root", "client", "a word"],
+)
+def test_an_empty_word_leaves_no_gap_in_the_message(
+    program: Program, words: list[str], said: str
+) -> None:
+    done = program(*words)
+    assert done.code == 2
+    assert said in done.err

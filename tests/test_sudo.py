@@ -43,11 +43,13 @@ class Person:
     def program(self) -> Program:
         return Program(self.home)
 
-    def __call__(self, *words: str, kept_home: bool = False) -> Done:
+    def __call__(self, *words: str, kept_home: bool = False, store: Path | None = None) -> Done:
         """Run qs-certs as root on this person's behalf."""
         home = self.home if kept_home else self.roots_home
         env = {**Program(home).environment, "USER": "root", "LOGNAME": "root"}
         env["XDG_DATA_HOME"] = str(self.roots_home / "data")  # root's own, not this person's
+        if store is not None:
+            env["QS_CERTS_STORE"] = str(store)
         command = [sys.executable, "-m", "qs_certs", *words]
         if self.sudo is not None:
             command = [self.sudo, "-n", "env", *(f"{k}={v}" for k, v in env.items()), *command]
@@ -98,6 +100,21 @@ def person(request: pytest.FixtureRequest, account: Account) -> Iterator[Person]
         return
     with real_sudo(account) as sudo:
         yield Person(account, roots_home, sudo)
+
+
+def test_the_store_is_that_of_the_caller_or_the_one_that_is_named(person: Person) -> None:
+    """XDG_DATA_HOME, which may be root's own, moves it nowhere; QS_CERTS_STORE does."""
+    elsewhere = person.home / "elsewhere"
+    assert person("install", "--offline", store=elsewhere).code == 0
+    assert (elsewhere / "journal.jsonl").stat().st_uid == person.account.uid
+    assert not person.program.store.exists()
+    assert "nothing to roll back" in person("rollback").out
+    assert person.program.root_file.exists()
+    assert person("rollback", store=elsewhere).code == 0
+    assert not person.program.root_file.exists()
+    assert person("install", "--offline").code == 0
+    assert (person.program.store / "journal.jsonl").stat().st_uid == person.account.uid
+    assert list(person.roots_home.iterdir()) == []
 
 
 @pytest.mark.parametrize("kept_home", [True, False], ids=["HOME kept", "HOME reset"])

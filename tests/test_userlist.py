@@ -252,6 +252,62 @@ def test_a_home_that_goes_while_it_is_looked_at_stops_nobody(
     assert {each.uid for each in found} == ({1, 3} if looks == 0 else {1, 2, 3})
 
 
+@pytest.fixture
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of one user, ana, whose home is homes/ana; disk is local, net is a server's."""
+    if sys.platform == "win32":
+        pytest.skip("not on Windows: no such mounts")
+    for name in ("disk", "net"):
+        (tmp_path / name / "ana").mkdir(parents=True)
+    texts = {
+        "/proc/self/mountinfo": "1 0 0:1 / / rw - ext4 /dev/sda rw\n"
+        f"2 1 0:2 / {tmp_path}/net rw - nfs4 server:/ rw\n"
+    }
+    import pwd
+
+    entry = pwd.struct_passwd(
+        ("ana", "x", 1001, 1001, "", str(tmp_path / "homes" / "ana"), "/bin/sh")
+    )
+    monkeypatch.setattr(userlist, "_text", lambda path: texts.get(path, ""))
+    monkeypatch.setattr(userlist, "_owners", lambda *_: ())
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(pwd, "getpwall", lambda: [entry])
+    return tmp_path / "homes"
+
+
+@pytest.mark.parametrize("place", ["disk", "net"])
+def test_a_link_on_the_way_to_a_home_is_followed_to_its_file_system(
+    homes: Path, place: str
+) -> None:
+    """`/home -> /net/home`: what is mounted is where the link leads."""
+    homes.symlink_to(homes.with_name(place))
+    people = userlist._everybody()
+    assert names(people) == (["ana"] if place == "disk" else [])
+    assert people.left_out == (() if place == "disk" else (LeftOut("ana", "has its home on nfs4"),))
+
+
+def test_a_home_below_a_server_is_not_touched_to_learn_that(
+    homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead server would hang whoever asks it, were it for a link alone."""
+    homes.symlink_to(homes.with_name("net"))
+    asked: list[str] = []
+    usual = os.path.realpath
+
+    def realpath(path: str) -> str:
+        asked.append(path)
+        return usual(path)
+
+    monkeypatch.setattr(os.path, "realpath", realpath)
+    assert names(userlist._everybody()) == []
+    assert asked == [str(homes)], "the folder, and not the home"
+    text = f"2 1 0:2 / {homes} rw - nfs4 server:/ rw\n"
+    monkeypatch.setattr(userlist, "_text", lambda path: text if "mountinfo" in path else "")
+    asked.clear()
+    assert names(userlist._everybody()) == []
+    assert asked == []
+
+
 # --- macOS --------------------------------------------------------------------------------------
 
 
@@ -292,6 +348,23 @@ def test_the_people_of_macos_are_those_of_dscl_from_501_on_and_the_owners() -> N
     people = userlist.on_macos(database, [lea, database[3]], lambda _: "", lambda _: True)
     assert names(people) == ["ana", "ben", "lea"]
     assert people.left_out == (LeftOut("", "5 system accounts"),)
+
+
+@pytest.mark.parametrize(
+    ("group", "gid"),
+    [
+        pytest.param(["80"], 80, id="its own"),
+        pytest.param(None, 20, id="none: staff, as macOS gives to people"),
+        pytest.param([], 20, id="empty"),
+    ],
+)
+def test_the_group_of_an_account_of_dscl(group: list[str] | None, gid: int) -> None:
+    one = record("ana", "501")
+    del one["dsAttrTypeStandard:PrimaryGroupID"]
+    if group is not None:
+        one["dsAttrTypeStandard:PrimaryGroupID"] = group
+    (account,) = userlist.dscl_accounts(plistlib.dumps([one]))
+    assert account.gid == gid
 
 
 @pytest.mark.parametrize(

@@ -953,8 +953,9 @@ _ERRORS = (
         "error",
         "Changed, but perhaps not yet on disk",
         "The file has its new content, but the system did not confirm that it would survive a "
-        "power cut.",
-        ("qs-certs check", "qs-certs list"),
+        "power cut, or it could not be read back. The history says whether it was changed; the "
+        "same command again might undo it.",
+        ("qs-certs history", "qs-certs check"),
     ),
 )
 

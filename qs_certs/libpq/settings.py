@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from qs_certs import secrecy
 from qs_certs.errors import WrongUsage
 from qs_certs.libpq.outcomes import SSLMODES
 from qs_certs.values import Value
@@ -102,15 +103,13 @@ SECRET_KEYWORDS = frozenset(name for name, row in _KEYWORDS.items() if row.secre
 
 SPACE = " \t\n\v\f\r"  # C's isspace() in the "C" locale
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*", re.ASCII)
-# What a value must not hold: a secret that a missing quote or separator let slip into it, the
-# credentials of a URI, an access token.
-_SECRET_INSIDE = re.compile(
-    r"(?:password|secret|scram_(?:client|server)_key)\s*=|://[^@\s]*@|eyJ[\w-]{6,}\.", re.IGNORECASE
-)
 # What has no business in a name, and what a host or a socket's folder looks like.
 _NAMES = frozenset({"host", "hostaddr", "port", "user", "dbname", "service"})
 _NOT_IN_A_NAME = re.compile("=|//|password|^postgres(?:ql)?[:/]", re.IGNORECASE)
 _HOST_SHAPE = re.compile(r"[@/\\].*|[A-Za-z]:[\\/].*|[\w.:%-]*", re.DOTALL)
+# What answers repeat of a connection, wherever it came from.
+_REPEATED_NAMES = ("host", "hostaddr", "service")
+_FILES = ("sslrootcert", "sslcrl", "sslcrldir", "sslcert", "sslkey")
 
 
 class Server(Value):
@@ -240,14 +239,37 @@ def is_uri(text: str) -> bool:
 def sieved(given: Given) -> Given:
     """*given*, unless a value shows that another one, likely a password, ran into it."""
     for keyword, value in given.values.items():
-        if _SECRET_INSIDE.search(value) or (keyword in _NAMES and _NOT_IN_A_NAME.search(value)):
+        if secrecy.suspicious(value) or (keyword in _NAMES and _NOT_IN_A_NAME.search(value)):
             raise WrongUsage(
                 f"the value of {keyword} holds what looks like a password or another setting",
                 why="a quote or a separator is missing in the connection string",
             )
-        if keyword == "host" and not all(map(_HOST_SHAPE.fullmatch, value.split(","))):
+        if keyword == "host" and not _are_hosts(value):
             raise WrongUsage("a host name holds what no host name can hold")
     return given
+
+
+def _are_hosts(value: str) -> bool:
+    return all(map(_HOST_SHAPE.fullmatch, value.split(",")))
+
+
+def _repeatable(values: Mapping[str, str], origins: Mapping[str, Origin]) -> None:
+    """Raise WrongUsage where what answers repeat may hold a secret: a URL in PGHOST, say, which
+    libpq would take for a name, and ask the resolver for."""
+    for keyword in (*_REPEATED_NAMES, *_FILES):
+        value = values.get(keyword, "")
+        wrong = secrecy.suspicious_file(value) or (
+            keyword in ("host", "hostaddr") and not _are_hosts(value)
+        )
+        if wrong:
+            variable = _KEYWORDS[keyword].variable
+            in_environment = origins[keyword] == "environment"
+            what = variable if in_environment else f"the value of {keyword}"
+            raise WrongUsage(
+                f"{what} holds a URL, or what looks like a password or another setting",
+                why="it is one name, which qs-certs would repeat",
+                fix=(f"unset {variable}",) if in_environment else (),
+            )
 
 
 def _store(values: dict[str, str], keyword: str, value: str) -> bool:
@@ -585,6 +607,7 @@ def resolve(
                 origins[keyword] = origin
     if values.get("sslrootcert") == "system" and origins["sslmode"] == "default":
         values["sslmode"] = "verify-full"  # since libpq 16
+    _repeatable(values, origins)
     servers = _servers(values)
     _check_values(values)
     return Settings(values, origins, servers)

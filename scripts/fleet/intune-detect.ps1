@@ -9,8 +9,9 @@
 # Output: one line of at most 2,048 characters.
 #
 # Settings: "Run this script using the logged-on credentials: Yes" works on that user's file, "No"
-# (SYSTEM) on those of all users.  "Run script in 64-bit PowerShell: Yes".  "Enforce script
-# signature check: No", unless you sign it: it is ASCII without a byte order mark, as signing needs.
+# (SYSTEM) on those of all users, and then runs $ForSystem alone.  "Run script in 64-bit PowerShell:
+# Yes".  "Enforce script signature check: No", unless you sign it: it is ASCII without a byte order
+# mark, as signing needs.
 #
 # For Windows PowerShell 5.1 and newer.  Our tests parse it, and do not run it.
 
@@ -19,8 +20,57 @@
 # No letter outside ASCII passes between two programs that disagree on the code page.
 $env:PYTHONIOENCODING = 'ascii:backslashreplace'
 
+# What SYSTEM runs, and nothing else: the single file, in a folder that only administrators can write
+# to.  SYSTEM looks on no PATH and in no profile, where others can put a program of that name.
+$ForSystem = "$env:ProgramW6432\qs-certs\qs-certs.exe"
+
+# Who may change it: SYSTEM, administrators, Windows' own installer.
+$Trusted = @(
+    'S-1-5-18',
+    'S-1-5-32-544',
+    'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464'
+)
+
+# The rights to write to a file or into a folder, to delete, to change rights or the owner: of
+# FileSystemRights 0x2, 0x4, 0x10, 0x40, 0x100, 0x10000, 0x40000, 0x80000; generic all and write.
+$Changing = 0x500D0156
+
+function Test-System {
+    return [Security.Principal.WindowsIdentity]::GetCurrent().IsSystem
+}
+
+# Why SYSTEM must not run a program; nothing where only those who are trusted can change it and the
+# folders above it.  The drive itself is left out: there anybody may make folders, but not move ours.
+function Get-Refusal([string] $Program) {
+    try {
+        $place = $Program
+        while (Split-Path -Path $place -Parent) {
+            $item = Get-Item -LiteralPath $place -Force -ErrorAction Stop
+            if ($item.Attributes -band [IO.FileAttributes]::ReparsePoint) { return "$place is a link" }
+            $acl = Get-Acl -LiteralPath $place -ErrorAction Stop
+            $owner = $acl.GetOwner([Security.Principal.SecurityIdentifier]).Value
+            if ($Trusted -notcontains $owner) { return "$place belongs to $owner" }
+            $rules = $acl.GetAccessRules($true, $true, [Security.Principal.SecurityIdentifier])
+            foreach ($rule in $rules) {
+                $who = $rule.IdentityReference.Value
+                if ("$($rule.AccessControlType)" -ne 'Allow' -or $Trusted -contains $who) { continue }
+                # It is for what is made in a folder, not for the folder.
+                if ([int] $rule.PropagationFlags -band 2) { continue }
+                if ([int] $rule.FileSystemRights -band $Changing) { return "$who can change $place" }
+            }
+            $place = Split-Path -Path $place -Parent
+        }
+    } catch {
+        return "$_"
+    }
+}
+
 # What starts qs-certs, as a command and the words before its own; nothing where it is missing.
 function Find-Program {
+    if (Test-System) {
+        if (Get-Refusal $ForSystem) { return }
+        return $ForSystem
+    }
     $folders = @(
         "$env:ProgramW6432\qs-certs",              # where you put the single file for all users
         "$env:LOCALAPPDATA\qs-certs-app\bin",      # scripts/onboard.py
@@ -49,7 +99,7 @@ function Find-Program {
 
 # SYSTEM works on all accounts, anybody else on their own.
 function Get-Everybody {
-    if ([Security.Principal.WindowsIdentity]::GetCurrent().IsSystem) { return '--all-users' }
+    if (Test-System) { return '--all-users' }
 }
 
 # Runs qs-certs; its output and talk as one line of at most 2,048 characters.  See $LASTEXITCODE.
@@ -66,7 +116,9 @@ function Invoke-Program([string[]] $Program, [string[]] $Words) {
 
 $program = @(Find-Program)
 if (-not $program) {
-    Write-Output 'qs-certs: not installed'
+    $why = ''
+    if (Test-System) { $why = ": $(Get-Refusal $ForSystem)" }
+    Write-Output "qs-certs: not installed$why"
     exit 1
 }
 Write-Output (Invoke-Program $program (@('check', '--format', 'intune') + @(Get-Everybody)))

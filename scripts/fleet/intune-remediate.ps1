@@ -13,7 +13,7 @@
 $Options = @()
 
 # Where qs-certs is missing and pipx is there: what pipx installs for the user who runs this, such as
-# a wheel on a share or a name in your index; or nothing.
+# a wheel on a share or a name in your index; or nothing.  Not for SYSTEM: see $ForSystem.
 $Package = ''
 
 # --- the same in both scripts ---------------------------------------------------------------------
@@ -21,8 +21,57 @@ $Package = ''
 # No letter outside ASCII passes between two programs that disagree on the code page.
 $env:PYTHONIOENCODING = 'ascii:backslashreplace'
 
+# What SYSTEM runs, and nothing else: the single file, in a folder that only administrators can write
+# to.  SYSTEM looks on no PATH and in no profile, where others can put a program of that name.
+$ForSystem = "$env:ProgramW6432\qs-certs\qs-certs.exe"
+
+# Who may change it: SYSTEM, administrators, Windows' own installer.
+$Trusted = @(
+    'S-1-5-18',
+    'S-1-5-32-544',
+    'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464'
+)
+
+# The rights to write to a file or into a folder, to delete, to change rights or the owner: of
+# FileSystemRights 0x2, 0x4, 0x10, 0x40, 0x100, 0x10000, 0x40000, 0x80000; generic all and write.
+$Changing = 0x500D0156
+
+function Test-System {
+    return [Security.Principal.WindowsIdentity]::GetCurrent().IsSystem
+}
+
+# Why SYSTEM must not run a program; nothing where only those who are trusted can change it and the
+# folders above it.  The drive itself is left out: there anybody may make folders, but not move ours.
+function Get-Refusal([string] $Program) {
+    try {
+        $place = $Program
+        while (Split-Path -Path $place -Parent) {
+            $item = Get-Item -LiteralPath $place -Force -ErrorAction Stop
+            if ($item.Attributes -band [IO.FileAttributes]::ReparsePoint) { return "$place is a link" }
+            $acl = Get-Acl -LiteralPath $place -ErrorAction Stop
+            $owner = $acl.GetOwner([Security.Principal.SecurityIdentifier]).Value
+            if ($Trusted -notcontains $owner) { return "$place belongs to $owner" }
+            $rules = $acl.GetAccessRules($true, $true, [Security.Principal.SecurityIdentifier])
+            foreach ($rule in $rules) {
+                $who = $rule.IdentityReference.Value
+                if ("$($rule.AccessControlType)" -ne 'Allow' -or $Trusted -contains $who) { continue }
+                # It is for what is made in a folder, not for the folder.
+                if ([int] $rule.PropagationFlags -band 2) { continue }
+                if ([int] $rule.FileSystemRights -band $Changing) { return "$who can change $place" }
+            }
+            $place = Split-Path -Path $place -Parent
+        }
+    } catch {
+        return "$_"
+    }
+}
+
 # What starts qs-certs, as a command and the words before its own; nothing where it is missing.
 function Find-Program {
+    if (Test-System) {
+        if (Get-Refusal $ForSystem) { return }
+        return $ForSystem
+    }
     $folders = @(
         "$env:ProgramW6432\qs-certs",              # where you put the single file for all users
         "$env:LOCALAPPDATA\qs-certs-app\bin",      # scripts/onboard.py
@@ -51,7 +100,7 @@ function Find-Program {
 
 # SYSTEM works on all accounts, anybody else on their own.
 function Get-Everybody {
-    if ([Security.Principal.WindowsIdentity]::GetCurrent().IsSystem) { return '--all-users' }
+    if (Test-System) { return '--all-users' }
 }
 
 # Runs qs-certs; its output and talk as one line of at most 2,048 characters.  See $LASTEXITCODE.
@@ -67,6 +116,7 @@ function Invoke-Program([string[]] $Program, [string[]] $Words) {
 # --------------------------------------------------------------------------------------------------
 
 function Install-Program {
+    if (Test-System) { return "deploy the program first: $(Get-Refusal $ForSystem)" }
     $pipx = Get-Command -Name 'pipx' -CommandType Application -ErrorAction SilentlyContinue
     if ($pipx -and $Package) { return Invoke-Program @(@($pipx)[0].Path) @('install', $Package) }
     return 'nothing here can install it: set $Package, or deploy the program first'

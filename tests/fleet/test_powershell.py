@@ -18,7 +18,10 @@ if sys.platform != "linux":
 DETECT, REMEDIATE = POWERSHELL_SCRIPTS
 every_script = pytest.mark.parametrize("script", POWERSHELL_SCRIPTS, ids=lambda path: path.name)
 
-CMDLETS = {"ForEach-Object", "Get-Command", "Select-Object", "Set-Location", "Write-Output"}
+CMDLETS = {
+    *("ForEach-Object", "Get-Acl", "Get-Command", "Get-Item", "Select-Object", "Set-Location"),
+    *("Split-Path", "Write-Output"),
+}
 """What the scripts may call beside their own functions; all of Windows PowerShell 5.1."""
 
 # Read as good by the parser, but PowerShell 7 only.
@@ -109,3 +112,90 @@ def test_what_both_share_is_the_same() -> None:
     one, two = (shared.findall(script.read_text("ascii")) for script in POWERSHELL_SCRIPTS)
     assert one == two
     assert len(one) == 1
+
+
+# --- what SYSTEM runs -----------------------------------------------------------------------------
+
+# docs.microsoft.com, FileSystemRights and "Access Mask Format".
+RIGHTS = {
+    "WriteData, CreateFiles": 0x2,
+    "AppendData, CreateDirectories": 0x4,
+    "WriteExtendedAttributes": 0x10,
+    "DeleteSubdirectoriesAndFiles": 0x40,
+    "WriteAttributes": 0x100,
+    "Delete": 0x10000,
+    "ChangePermissions": 0x40000,
+    "TakeOwnership": 0x80000,
+    "GENERIC_ALL": 0x10000000,
+    "GENERIC_WRITE": 0x40000000,
+}
+READING = 0x20089 | 0x20 | 0x100000  # ReadAndExecute, Synchronize
+
+
+def body(text: str, function: str) -> str:
+    found = re.search(rf"^function {function}\b.*?^}}$", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[0]
+
+
+def looked_up(text: str) -> list[str]:
+    """What a script lets PATH or an environment of users decide, and where SYSTEM gets to it."""
+    code = re.sub(r"#.*", "", text)
+    found = []
+    for name in re.findall(r"^function ([\w-]+)", text, re.MULTILINE):
+        before, command, _ = re.sub(r"#.*", "", body(text, name)).partition("Get-Command")
+        stops = re.search(r"if \(Test-System\) \{.*?\breturn\b", before, re.DOTALL)
+        if command and stops is None:
+            found.append(name)
+    outside = re.sub(r"^function .*?^}$", "", code, flags=re.MULTILINE | re.DOTALL)
+    return found + ["outside"] * ("Get-Command" in outside)
+
+
+@every_script
+def test_system_takes_nothing_from_a_path(script: Path) -> None:
+    """A folder of PATH, or of a profile, that a user can write to would be their way to SYSTEM."""
+    text = script.read_text("ascii")
+    assert "Get-Command" in text
+    assert looked_up(text) == []
+    find = re.sub(r"\s+", " ", body(text, "Find-Program"))
+    assert find.startswith(
+        "function Find-Program { if (Test-System) { if (Get-Refusal $ForSystem) { return } "
+        "return $ForSystem } "
+    )
+    (place,) = re.findall(r"^\$ForSystem = (.*)$", text, re.MULTILINE)
+    assert place == '"$env:ProgramW6432\\qs-certs\\qs-certs.exe"'
+    # Only what Find-Program gives is run, and pipx, which SYSTEM does not get to.
+    assert re.findall(r"& (\S+)", re.sub(r"#.*", "", text)) == ["$py", "$command"]
+
+
+def test_a_look_at_a_path_as_system_would_be_seen() -> None:
+    text = DETECT.read_text("ascii")
+    guard = re.search(r"    if \(Test-System\) \{\n.*?^    \}\n", text, re.MULTILINE | re.DOTALL)
+    assert guard is not None
+    assert looked_up(text.replace(guard[0], "")) == ["Find-Program"]
+    assert looked_up(f"{text}\nGet-Command x\n") == ["outside"]
+
+
+@every_script
+def test_every_right_to_change_something_counts(script: Path) -> None:
+    (mask,) = re.findall(r"^\$Changing = (0x[0-9A-F]+)$", script.read_text("ascii"), re.MULTILINE)
+    assert int(mask, 16) == sum(RIGHTS.values())
+    assert int(mask, 16) < 1 << 31, "a number of 32 bits with a sign in 5.1"
+    assert int(mask, 16) & READING == 0, "users may read and run it"
+
+
+@every_script
+def test_who_is_trusted_are_system_administrators_and_the_installer_of_windows(
+    script: Path,
+) -> None:
+    text = script.read_text("ascii")
+    trusted = re.search(r"^\$Trusted = @\((.*?)^\)", text, re.MULTILINE | re.DOTALL)
+    assert trusted is not None
+    assert re.findall(r"'(S-[\d-]+)'", trusted[1]) == [
+        "S-1-5-18",
+        "S-1-5-32-544",
+        "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464",
+    ]
+    refusal = body(text, "Get-Refusal")
+    assert "-ErrorAction Stop" in refusal
+    assert refusal.rstrip().endswith('} catch {\n        return "$_"\n    }\n}'), "in doubt, no"

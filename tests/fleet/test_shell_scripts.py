@@ -195,42 +195,107 @@ def test_root_works_on_whom_the_options_name(as_root: Path, shell: str, option: 
     assert words(as_root) == f"install {option} x"
 
 
-@every_script
-@pytest.mark.parametrize("trap", ["program", "folder", "writable", "link"])
-def test_root_runs_no_program_that_somebody_else_can_change(
-    as_root: Path, monkeypatch: pytest.MonkeyPatch, script: Path, trap: str
-) -> None:
-    ran = as_root / "ran"
-    text = f"#!/bin/sh\n: >'{ran}'\n"
-    theirs = as_root / "home"
-    theirs.mkdir()
-    program = theirs / "qs-certs"
-    program.write_text(text, "ascii")
+def _theirs(path: Path) -> None:
+    shutil.chown(path, "nobody")
+
+
+def _link_to_theirs(program: Path) -> None:
+    elsewhere = program.parent.parent / "elsewhere"
+    program.rename(elsewhere)
+    _theirs(elsewhere)
+    program.symlink_to(elsewhere)
+
+
+def _link_into_their_folder(program: Path) -> None:
+    """What it leads to is root's, but they can put something else there."""
+    folder = program.parent.parent / "venv"
+    folder.mkdir()
+    program.rename(folder / "qs-certs")
+    _theirs(folder)
+    program.symlink_to("../venv/qs-certs")
+
+
+def _their_interpreter(program: Path) -> None:
+    """As pip writes it: a program of root's, for a Python in somebody's home."""
+    python = program.parent.parent / "python"
+    python.symlink_to("/bin/sh")
+    os.chown(python, 65534, 65534, follow_symlinks=False)
+    home = program.parent.parent / "home"
+    home.mkdir()
+    python.rename(home / "python")
+    _theirs(home)
+    program.write_text(program.read_text().replace("#!/bin/sh", f"#! {home}/python -E"), "ascii")
+
+
+def _folder_above(program: Path) -> None:
+    above = program.parent.parent / "above"
+    above.mkdir()
+    program.parent.rename(above / "bin")
+    program.parent.symlink_to(above / "bin")
+    _theirs(above)
+
+
+def _group(path: Path) -> None:
+    shutil.chown(path, group="nogroup")
+    path.chmod(0o775)
+
+
+TRAPS: dict[str, Callable[[Path], None]] = {
+    "program": _theirs,
+    "folder": lambda program: _theirs(program.parent),
+    "folder above": _folder_above,
+    "writable": lambda program: program.parent.chmod(0o777),
+    "writable program": lambda program: program.chmod(0o757),
+    "writable for a group": lambda program: _group(program.parent),
+    "program, writable for a group": _group,
+    "link": _link_to_theirs,
+    "link into their folder": _link_into_their_folder,
+    "interpreter": _their_interpreter,
+}
+HARMLESS: dict[str, Callable[[Path], None]] = {
+    "sticky": lambda program: program.parent.chmod(0o1777),
+    "writable for root's group": lambda program: program.parent.chmod(0o775),
+    "link to root's": lambda program: program.symlink_to(program.rename(program.with_name("x"))),
+}
+
+
+def _ran(script: Path, folder: Path, spoil: Callable[[Path], None], shell: str) -> tuple[bool, int]:
+    """Whether root's script ran the program after *spoil*, and its exit code."""
+    ran = folder / "ran"
+    program = folder / "place" / "qs-certs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n: >'{ran}'\n", "ascii")
     program.chmod(0o755)
+    spoil(program)
+    done = subprocess.run(
+        [*SHELLS[shell], script],
+        env={"PATH": f"{program.parent}:{PLACES}", "HOME": str(folder)},
+        cwd="/",
+        capture_output=True,
+        check=False,
+    )
+    return ran.exists(), done.returncode
 
-    def once() -> int:
-        ran.unlink(missing_ok=True)
-        env = {"PATH": f"{theirs}:/usr/bin:/bin", "HOME": str(as_root)}
-        return subprocess.run(
-            ["dash", script], env=env, cwd="/", capture_output=True, check=False
-        ).returncode
 
-    once()
-    assert ran.exists(), "root's own program runs"
-    if trap == "program":
-        shutil.chown(program, "nobody")
-    elif trap == "folder":
-        shutil.chown(theirs, "nobody")
-    elif trap == "writable":
-        theirs.chmod(0o777)
-    else:
-        theirs_too = as_root / "elsewhere"
-        program.rename(theirs_too)
-        shutil.chown(theirs_too, "nobody")
-        program.symlink_to(theirs_too)
-    code = once()
-    assert not ran.exists()
-    assert code == {INSTALL: 127}.get(script, 0)
+@every_script
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS)
+def test_root_runs_no_program_that_somebody_else_can_change(
+    as_root: Path, script: Path, trap: Callable[[Path], None]
+) -> None:
+    assert _ran(script, as_root, trap, "dash") == (False, {INSTALL: 127}.get(script, 0))
+
+
+@pytest.mark.parametrize("trap", [*TRAPS])
+def test_in_every_shell(as_root: Path, shell: str, trap: str) -> None:
+    assert _ran(INSTALL, as_root, TRAPS[trap], shell) == (False, 127)
+
+
+@pytest.mark.parametrize("state", HARMLESS.values(), ids=HARMLESS)
+def test_root_runs_its_own_program(
+    as_root: Path, shell: str, state: Callable[[Path], None]
+) -> None:
+    """The control."""
+    assert _ran(INSTALL, as_root, state, shell) == (True, 0)
 
 
 # --- the real program ---------------------------------------------------------------------------
