@@ -5,7 +5,9 @@ Nothing is decided here.  Everything heavy is imported inside the command that n
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import os
 import re
 import sys
@@ -613,9 +615,7 @@ def main() -> NoReturn:
 
     def work() -> int | None:
         try:
-            status = _app_for(arguments)(
-                args=arguments, prog_name="qs-certs", standalone_mode=False
-            )
+            status = _parsed(arguments)
         except _ClickException as error:
             _usage(error, arguments)
         except typer.Abort as error:
@@ -623,6 +623,21 @@ def main() -> NoReturn:
         return status if isinstance(status, int) else None
 
     console.run(work, _command(arguments), json="--json" in arguments)
+
+
+def _parsed(arguments: list[str]) -> object:
+    """What typer returns; its help is printed like any answer, since where nobody reads that, typer
+    would end with a code of ours that means something else."""
+    app = _app_for(arguments)
+    if "--help" not in arguments:
+        return app(args=arguments, prog_name="qs-certs", standalone_mode=False)
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            return app(args=arguments, prog_name="qs-certs", standalone_mode=False)
+    finally:
+        if said := text.getvalue():
+            console.say(said.removesuffix("\n"))
 
 
 def _app_for(arguments: list[str]) -> typer.Typer:
@@ -662,7 +677,9 @@ def _usage(error: Exception, arguments: list[str]) -> NoReturn:
     elif message:
         show = getattr(error, "show", None)
         if callable(show):
-            show()
+            with contextlib.redirect_stderr(io.StringIO()) as text:
+                show()
+            console.talk(text.getvalue().removesuffix("\n"))
     sys.exit(int(ExitCode.USAGE))
 
 

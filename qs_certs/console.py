@@ -107,16 +107,18 @@ def say(text: str) -> None:
     try:
         _write(f"{text}\n", sys.stdout)
     except BrokenPipeError:
-        _silence()
+        _silence(sys.stdout)
     except OSError as error:
-        _silence()
+        _silence(sys.stdout)
         talk(f"qs-certs: warning: the answer could not be written: {error.strerror}")
 
 
 def talk(line: str) -> None:
     """Print a line of talk; the result does not depend on anybody hearing it."""
-    with contextlib.suppress(OSError):
+    try:
         _write(f"{line}\n", sys.stderr)
+    except OSError:
+        _silence(sys.stderr)
 
 
 def _write(text: str, stream: TextIO | None) -> None:
@@ -132,9 +134,9 @@ def _write(text: str, stream: TextIO | None) -> None:
     stream.flush()
 
 
-def _silence() -> None:
-    """Leave nothing in standard output's buffer that the interpreter could stumble over."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _silence(stream: TextIO) -> None:
+    """Leave nothing in the buffer of *stream* that the interpreter could stumble over at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _style() -> Style:
