@@ -1,0 +1,1 @@
+"""What the room that writes does in each corner.  Made from the mutants that survived."""
