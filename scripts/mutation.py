@@ -219,6 +219,17 @@ def _is_system(node: ast.AST) -> bool:
     return isinstance(node, (ast.Compare, ast.BoolOp)) and "sys.platform" in ast.unparse(node)
 
 
+def _elsewhere(node: ast.AST) -> str:
+    """The field of *node* that only other systems execute: no test here can notice it."""
+    if isinstance(node, (ast.If, ast.IfExp)):
+        match node.test:
+            case ast.Compare(left, [ast.Eq() | ast.NotEq() as operator], [ast.Constant(name)]):
+                if ast.unparse(left) == "sys.platform":
+                    here = isinstance(operator, ast.Eq) == (name == sys.platform)
+                    return "orelse" if here else "body"
+    return ""
+
+
 def _sites(
     node: ast.AST, function: str, in_function: bool, calls: tuple[str, ...] = ()
 ) -> Iterator[tuple[ast.AST, str, Any, str, bool]]:
@@ -228,7 +239,8 @@ def _sites(
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         calls = (*calls, name)
     for field, value in ast.iter_fields(node):
-        if field in ("annotation", "returns", "decorator_list", "type_comment", "ctx"):
+        left_out = ("annotation", "returns", "decorator_list", "type_comment", "ctx")
+        if field in (*left_out, _elsewhere(node)):
             continue
         children = value if isinstance(value, list) else [value]
         for index, child in enumerate(children):

@@ -1,1 +1,657 @@
-"""What the room that writes does in each corner.  Made from the mutants that survived."""
+"""What the room that writes does in each corner.
+
+Made from the mutants that survived: each test here kills some.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qs_certs import files
+from qs_certs.errors import (
+    CouldNotRead,
+    CouldNotWrite,
+    LockTimeout,
+    TargetChanged,
+    TargetRefused,
+)
+from qs_certs.files import DISK, Disk
+
+if sys.platform == "win32":
+    pytest.skip("only on POSIX", allow_module_level=True)
+
+
+def no_check(path: str) -> None:
+    pass
+
+
+class Watched(Disk):
+    """The real disk, with a note of each call that a power cut or another program would notice.
+
+    A descriptor is noted by the name of its file: `new` for our temporary one.
+    """
+
+    def __init__(self, *, exchanges: bool = True) -> None:
+        self.notes: list[str] = []
+        self.exchanges = exchanges
+        self._names: dict[int, str] = {}
+
+    def _name(self, path: str) -> str:
+        return "new" if ".qs-" in path else os.path.basename(path)
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        fd = super().open(path, flags, mode)
+        self._names[fd] = self._name(path)
+        if flags & os.O_CREAT:
+            self.notes.append(f"make {self._names[fd]}")
+        return fd
+
+    def write(self, fd: int, data: bytes) -> int:
+        self.notes.append(f"write {self._names[fd]}")
+        return super().write(fd, data)
+
+    def fsync(self, fd: int) -> None:
+        self.notes.append(f"sync {self._names[fd]}")
+        super().fsync(fd)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        self.notes.append(f"mode {self._names[fd]}")
+        super().chmod(fd, mode)
+
+    def rename(self, source: str, target: str) -> None:
+        self.notes.append(f"rename {self._name(source)} {self._name(target)}")
+        super().rename(source, target)
+
+    def rename_new(self, source: str, target: str) -> None:
+        self._refuse()
+        self.notes.append(f"name {self._name(source)} {self._name(target)}")
+        super().rename_new(source, target)
+
+    def exchange(self, one: str, other: str) -> None:
+        self._refuse()
+        self.notes.append(f"exchange {self._name(one)} {self._name(other)}")
+        super().exchange(one, other)
+
+    def unlink(self, path: str) -> None:
+        self.notes.append(f"unlink {self._name(path)}")
+        super().unlink(path)
+
+    def mkdir(self, path: str, mode: int) -> None:
+        self.notes.append(f"make {self._name(path)}")
+        super().mkdir(path, mode)
+
+    def _refuse(self) -> None:
+        if not self.exchanges:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+class Odd(Disk):
+    """The real disk, but for one call: *odd* is given the call's own function."""
+
+    def __init__(self, name: str, odd: Callable[..., Any]) -> None:
+        usual = getattr(self, name)
+        setattr(self, name, lambda *args: odd(usual, *args))
+
+
+def fails(code: int, *, of: str = "") -> Callable[..., Any]:
+    """The call fails with *code*; only where its first argument ends with *of*."""
+
+    def odd(usual: Callable[..., Any], *args: Any) -> Any:
+        if str(args[0]).endswith(of):
+            raise OSError(code, os.strerror(code))
+        return usual(*args)
+
+    return odd
+
+
+# --- the disk itself ------------------------------------------------------------------------------
+
+
+def test_a_file_is_its_makers_alone_until_it_gets_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    before = os.umask(0)
+    try:
+        DISK.close(DISK.open(str(path), os.O_WRONLY | os.O_CREAT))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_sync_reaches_the_system(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+            DISK.fsync(writing)  # a pipe cannot be synced
+    finally:
+        os.close(reading)
+        os.close(writing)
+    fd = DISK.open(str(tmp_path), os.O_RDONLY)
+    DISK.fsync(fd)
+    DISK.close(fd)
+
+
+def test_an_empty_folder_is_removed_and_another_one_stays(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for name in ("empty", "full", "missing"):
+        files.remove_folder_if_empty(str(tmp_path / name))
+    assert [each.name for each in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: renameat2")
+def test_an_error_of_an_exchange_names_both_files(tmp_path: Path) -> None:
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    for call in (DISK.exchange, DISK.rename_new):
+        with pytest.raises(FileNotFoundError) as missing:
+            call(one, other)
+        assert (missing.value.filename, missing.value.filename2) == (one, other)
+
+
+def test_the_access_list_is_copied_before_the_new_file_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "root.crt"
+    path.write_bytes(b"old")
+    copied: list[tuple[str, str]] = []
+    monkeypatch.setattr("qs_certs.windows.copy_rights", lambda *both: copied.append(both))
+
+    def verify(temporary: str) -> None:
+        assert copied == [(str(path), temporary)]
+
+    files.replace(str(path), b"new", expected=b"old", verify=verify)
+    files.replace(str(tmp_path / "b"), b"new", expected=None, verify=no_check)
+    assert len(copied) == 1, "a new file has what its folder hands down"
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    assert files.reason(PermissionError()) == "PermissionError"
+    assert files.reason(OSError(errno.EIO, "no luck")) == "no luck"
+
+
+def test_five_links_are_followed_and_a_sixth_is_not(tmp_path: Path) -> None:
+    (tmp_path / "0").write_bytes(b"x")
+    for number in range(6):
+        (tmp_path / str(number + 1)).symlink_to(str(number))
+    assert files.resolve(str(tmp_path / "5")) == str(tmp_path / "0")
+    with pytest.raises(TargetRefused, match="more than 5"):
+        files.resolve(str(tmp_path / "6"))
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "root.crt"
+    with pytest.raises(TargetRefused) as refused:
+        files.resolve(str(path))
+    assert refused.value.message == f"{path} cannot be made: {tmp_path / 'file'} is not a folder"
+    assert refused.value.fix[0] == f"move {tmp_path / 'file'} out of the way"
+
+
+def test_a_link_leads_from_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link").symlink_to("../b/real")
+    (tmp_path / "b").mkdir()
+    found = files.resolve(str(tmp_path / "a" / "link"))
+    assert os.path.normpath(found) == str(tmp_path / "b" / "real")
+    monkeypatch.chdir(tmp_path)
+    Path("bare").symlink_to("no/where")
+    with pytest.raises(TargetRefused, match="link to"):
+        files.resolve("bare")
+    assert files.resolve("missing") == "missing"
+    (tmp_path / "early").symlink_to(tmp_path / "b" / "not yet")
+    assert files.resolve(str(tmp_path / "early")) == str(tmp_path / "b" / "not yet")
+
+
+def test_a_link_of_ones_own_is_followed_whoever_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("missing")
+
+    def of(owner: int) -> Disk:
+        def odd(usual: Callable[..., Any], path: str) -> os.stat_result:
+            values = list(usual(path))
+            values[4] = owner
+            return os.stat_result(values)
+
+        return Odd("lstat", odd)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    link = str(tmp_path / "link")
+    assert files.resolve(link, of(4711)) == files.resolve(link, of(0)) == str(tmp_path / "missing")
+    with pytest.raises(TargetRefused, match="another user made"):
+        files.resolve(link, of(4712))
+
+
+def test_what_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CouldNotRead, match="cannot look at") as told:
+        files.resolve(str(tmp_path / "x"), Odd("lstat", fails(errno.EACCES)))
+    assert told.value.why == os.strerror(errno.EACCES)
+    assert files.mode_of(str(tmp_path / "x"), Odd("lstat", fails(errno.EACCES))) is None
+
+
+def test_the_mode_is_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.touch()
+    path.chmod(0o640)
+    assert files.mode_of(str(path)) == 0o640
+    assert files.mode_of(str(tmp_path / "missing")) is None
+
+
+@pytest.mark.parametrize("code", [errno.ENXIO, errno.ENODEV], ids=errno.errorcode.get)
+def test_a_device_without_a_driver_is_no_file(tmp_path: Path, code: int) -> None:
+    with pytest.raises(TargetRefused, match="a socket or a device"):
+        files.read(str(tmp_path / "x"), Odd("open", fails(code)))
+    with pytest.raises(CouldNotRead):
+        files.read(str(tmp_path / "x"), Odd("open", fails(errno.EACCES)))
+
+
+@pytest.mark.parametrize("call", ["fstat", "read"])
+def test_a_file_that_fails_while_it_is_read_is_closed_and_told(tmp_path: Path, call: str) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    descriptors = sorted(os.listdir("/dev/fd"))
+    with pytest.raises(CouldNotRead, match="cannot read") as told:
+        files.read(str(path), Odd(call, fails(errno.EIO)))
+    assert told.value.why == os.strerror(errno.EIO)
+    assert sorted(os.listdir("/dev/fd")) == descriptors
+
+
+def test_a_file_is_read_in_pieces_and_a_growing_one_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"1234567")
+    asked: list[int] = []
+
+    def odd(usual: Callable[..., Any], fd: int, size: int) -> bytes:
+        asked.append(size)
+        return bytes(usual(fd, 3))
+
+    assert files.read(str(path), Odd("read", odd)) == b"1234567"
+    assert len(asked) == 4
+    assert min(asked) > 1 << 16, "a file of usual size is one piece"
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def test_each_new_folder_is_durable_in_the_one_that_holds_it(tmp_path: Path) -> None:
+    disk = Watched()
+    before = os.umask(0)
+    try:
+        assert files.make_folder(str(tmp_path / "a" / "b"), disk)
+    finally:
+        os.umask(before)
+    assert disk.notes == ["make a", f"sync {tmp_path.name}", "make b", "sync a"]
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    assert not files.make_folder(str(tmp_path / "a" / "b"), disk)
+
+
+def test_a_folder_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    path = str(tmp_path / "a")
+    with pytest.raises(CouldNotWrite, match="cannot make the folder") as told:
+        files.make_folder(path, Odd("mkdir", fails(errno.ENOSPC)))
+    assert (told.value.why, told.value.fix) == (
+        os.strerror(errno.ENOSPC),
+        ("free some space, then run the same command again",),
+    )
+    (tmp_path / "file").touch()
+    with pytest.raises(CouldNotWrite) as told:
+        files.make_folder(str(tmp_path / "file"))
+    assert told.value.why == "a file of that name is in the way"
+    assert told.value.fix == (f"move {tmp_path / 'file'} out of the way",)
+
+
+def test_folders_are_synced_up_to_the_root(tmp_path: Path) -> None:
+    disk = Watched()
+    files.sync_folders(str(tmp_path), disk)
+    names = [f"sync {name}" for name in reversed(tmp_path.parts[1:])]
+    mine = tmp_path.parent.stat().st_uid == Path("/").stat().st_uid == os.geteuid()
+    assert disk.notes == ([*names, "sync "] if mine else disk.notes)
+    assert disk.notes[0] == f"sync {tmp_path.name}"
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def test_what_a_disk_takes_in_parts_arrives_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    data = bytes(range(256)) * (5 << 12)  # 5 MiB
+    sizes: list[int] = []
+
+    def odd(usual: Callable[..., Any], fd: int, piece: bytes) -> int:
+        sizes.append(len(piece))
+        return int(usual(fd, piece[: 700 * 1024]))
+
+    files.create(str(path), data, 0o640, Odd("write", odd))
+    assert path.read_bytes() == data
+    assert max(sizes) == 1 << 20
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_file_is_created_durably_and_then_named(tmp_path: Path) -> None:
+    disk = Watched()
+    path = tmp_path / "x"
+    path.write_bytes(b"an older one")
+    files.create(str(path), b"content", 0o600, disk)
+    steps = ["make new", "write new", "mode new", "sync new", "rename new x"]
+    assert disk.notes == [*steps, f"sync {tmp_path.name}"]
+    assert path.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("call", ["write", "chmod", "fsync", "rename"])
+def test_a_file_that_cannot_be_created_leaves_nothing(tmp_path: Path, call: str) -> None:
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        files.create(str(tmp_path / "x"), b"content", 0o600, Odd(call, fails(errno.EIO)))
+    assert not list(tmp_path.iterdir())
+
+
+SWAPS = [
+    pytest.param(b"old", True, ["exchange new x", "unlink new"], id="an exchange"),
+    pytest.param(None, True, ["name new x"], id="a new name"),
+    pytest.param(b"old", False, ["rename new x"], id="a plain rename"),
+    pytest.param(None, False, ["rename new x"], id="a plain rename to a new name"),
+]
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: renameat2")
+
+
+@only_linux
+@pytest.mark.parametrize(("old", "exchanges", "swap"), SWAPS)
+def test_a_file_is_replaced_durably_and_in_this_order(
+    tmp_path: Path, old: bytes | None, exchanges: bool, swap: list[str]
+) -> None:
+    disk = Watched(exchanges=exchanges)
+    path = tmp_path / "x"
+    if old is not None:
+        path.write_bytes(old)
+    seen: list[bytes] = []
+
+    def verify(temporary: str) -> None:
+        disk.notes.append("verify")
+        seen.append(Path(temporary).read_bytes())
+
+    files.replace(str(path), b"content", expected=old, verify=verify, disk=disk)
+    steps = ["make new", "write new", "mode new", "sync new", "verify"]
+    assert disk.notes == [*steps, *swap, f"sync {tmp_path.name}"]
+    assert seen == [b"content"]
+    assert [each.name for each in tmp_path.iterdir()] == ["x"]
+
+
+@only_linux
+def test_a_file_that_nobody_else_writes_is_replaced_by_a_plain_rename(tmp_path: Path) -> None:
+    disk = Watched()
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    files.replace(str(path), b"new", expected=b"old", verify=no_check, shared=False, disk=disk)
+    assert disk.notes[-2:] == ["rename new x", f"sync {tmp_path.name}"]
+    assert path.read_bytes() == b"new"
+
+
+@only_linux
+@pytest.mark.parametrize(
+    ("exchanges", "steps"),
+    [(True, ["name x new", "unlink new"]), (False, ["unlink x"])],
+    ids=["by a new name", "plainly"],
+)
+def test_a_file_is_removed_durably(tmp_path: Path, exchanges: bool, steps: list[str]) -> None:
+    disk = Watched(exchanges=exchanges)
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    files.remove(str(path), expected=b"old", disk=disk)
+    assert disk.notes == [*steps, f"sync {tmp_path.name}"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", [None, 0o600, 0o664])
+def test_a_new_file_gets_the_mode_that_was_asked_for(tmp_path: Path, given: int | None) -> None:
+    path = tmp_path / "x"
+    files.replace(str(path), b"new", expected=None, verify=no_check, mode=given)
+    assert stat.S_IMODE(path.stat().st_mode) == (0o644 if given is None else given)
+    files.replace(str(path), b"newer", expected=b"new", verify=no_check, mode=0o640)
+    assert stat.S_IMODE(path.stat().st_mode) == (0o644 if given is None else given)
+
+
+def test_attributes_that_cannot_be_read_or_kept_are_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"0")
+    path.chmod(0o640)
+    kept: list[str] = []
+
+    def some(usual: Callable[..., Any], fd: int, name: str, value: bytes) -> None:
+        if name == "security.no":
+            raise PermissionError(errno.EPERM, "no")
+        kept.append(name)
+
+    rows = {"security.no": b"1", "user.yes": b"2"}
+    disk = Odd("set_attribute", some)
+    disk.attributes = lambda path: rows  # type: ignore[method-assign]
+    for number, each in enumerate((disk, Odd("attributes", fails(errno.ENOTSUP)))):
+        files.replace(
+            str(path), b"%d" % (number + 1), expected=b"%d" % number, verify=no_check, disk=each
+        )
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert kept == ["user.yes"]
+
+
+# --- litter ---------------------------------------------------------------------------------------
+
+
+def litter(folder: Path, name: str = ".x.qs-01234567") -> Path:
+    path = folder / name
+    path.write_bytes(b"edit")
+    return path
+
+
+def test_only_what_is_surely_ours_is_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked = litter(tmp_path)
+    os.link(linked, tmp_path / "also")
+    (tmp_path / ".x.qs-89abcdef").mkdir()
+    (tmp_path / ".x.qs-0000000f").symlink_to("also")
+    others = litter(tmp_path, ".y.qs-01234567")
+    gone = litter(tmp_path, ".x.qs-76543210")
+    files.remove_litter(str(tmp_path), "x")
+    assert not gone.exists()
+    assert linked.exists()
+    assert others.exists()
+    assert len(list(tmp_path.iterdir())) == 5
+    linked.unlink()
+    left = litter(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    files.remove_litter(str(tmp_path))
+    assert left.exists()
+    monkeypatch.undo()
+    files.remove_litter(str(tmp_path))
+    assert not left.exists()
+    assert not others.exists()
+    files.remove_litter(str(tmp_path / "missing"))
+
+
+def test_litter_that_holds_an_edit_gets_a_visible_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def worthless(content: bytes) -> bool:
+        asked.append(content)
+        return False
+
+    disk = Watched()
+    litter(tmp_path)
+    files.remove_litter(str(tmp_path), worthless=worthless, disk=disk)
+    (saved,) = tmp_path.iterdir()
+    assert saved.name.startswith("x.saved-")
+    assert saved.read_bytes() == b"edit"
+    assert asked == [b"edit"]
+    assert disk.notes == [f"rename new {saved.name}", f"sync {tmp_path.name}"]
+    saved.unlink()
+
+    # In the folder where we are, which has no name.
+    monkeypatch.chdir(tmp_path)
+    litter(tmp_path)
+    files.remove_litter("", worthless=lambda _: True)
+    assert not list(tmp_path.iterdir())
+    litter(tmp_path)
+    files.remove_litter("", worthless=worthless)
+    assert [each.name[:8] for each in tmp_path.iterdir()] == ["x.saved-"]
+
+
+def test_litter_that_cannot_be_read_stays_and_the_rest_goes(tmp_path: Path) -> None:
+    first, second = litter(tmp_path), litter(tmp_path, ".x.qs-76543210")
+    for unread in (first, second):
+        disk = Odd("open", fails(errno.EACCES, of=unread.name))
+        files.remove_litter(str(tmp_path), worthless=lambda _: True, disk=disk)
+        assert list(tmp_path.iterdir()) == [unread]
+        first.write_bytes(b"edit")
+        second.write_bytes(b"edit")
+
+
+# --- another program ------------------------------------------------------------------------------
+
+
+def edits(path: Path, call: str, *contents: bytes | None, before: bool = True) -> Disk:
+    """A disk on which another program makes *path* hold one of these at each *call*."""
+    left = list(contents)
+
+    def odd(usual: Callable[..., Any], *args: Any) -> Any:
+        if left and not before:
+            found = usual(*args)
+        content = left.pop(0) if left else path.read_bytes() if path.exists() else None
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(content)
+        return found if not before else usual(*args)
+
+    return Odd(call, odd)
+
+
+@only_linux
+@pytest.mark.parametrize(
+    ("old", "edit", "call"),
+    [
+        pytest.param(b"old", b"edit", "exchange", id="an edit"),
+        pytest.param(b"old", None, "exchange", id="a removal"),
+        pytest.param(None, b"edit", "rename_new", id="a new file"),
+    ],
+)
+def test_what_comes_in_at_the_last_moment_stands(
+    tmp_path: Path, old: bytes | None, edit: bytes | None, call: str
+) -> None:
+    path = tmp_path / "x"
+    if old is not None:
+        path.write_bytes(old)
+    with pytest.raises(TargetChanged) as refused:
+        files.replace(
+            str(path), b"new", expected=old, verify=no_check, disk=edits(path, call, edit)
+        )
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == ([] if edit is None else [edit])
+    assert refused.value.displaced == (edit if call == "exchange" else None)
+
+
+# --- waiting --------------------------------------------------------------------------------------
+
+
+def test_a_lock_that_is_not_free_in_time_names_who_has_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    with files.locked(path, timeout=0):
+        started = time.monotonic()
+        with pytest.raises(LockTimeout) as held, files.locked(path, timeout=0.2):
+            pass
+        waited = time.monotonic() - started
+    assert waited >= 0.2
+    assert f"(process {os.getpid()} since 20" in held.value.message
+    assert held.value.why == f"waited 0.2 s for {path}"
+    Path(path).write_bytes(b"")
+    holder = os.open(path, os.O_RDWR)
+    try:
+        assert DISK.lock(holder)
+        with pytest.raises(LockTimeout, match=r"\(unknown\)"), files.locked(path, timeout=0):
+            pass
+    finally:
+        os.close(holder)
+
+
+def test_a_lock_is_taken_as_soon_as_it_is_free(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    freed: list[float] = []
+    with files.locked(path, timeout=0):
+        content = Path(path).read_bytes()
+        holder = os.open(path, os.O_RDWR)
+    assert DISK.lock(holder)
+
+    def let_go() -> None:
+        time.sleep(0.05)
+        freed.append(time.monotonic())
+        os.close(holder)
+
+    waiting = threading.Thread(target=let_go)
+    waiting.start()
+    with files.locked(path, timeout=60):
+        assert freed
+        assert time.monotonic() - freed[0] < 30
+    waiting.join()
+    assert content.startswith(b"process %d since " % os.getpid())
+    assert Path(path).read_bytes().count(b"\n") == 1
+
+
+def test_a_shorter_name_of_a_holder_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_bytes(b"x" * 500)
+    with files.locked(str(path), timeout=0):
+        assert b"x" not in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) & 0o077 & ~0o044 == 0
+
+
+def test_work_under_a_lock_is_done_whatever_its_end_reports(tmp_path: Path) -> None:
+    done: list[int] = []
+    closed: list[int] = []
+
+    def odd(usual: Callable[..., Any], fd: int) -> None:
+        usual(fd)
+        closed.append(fd)
+        raise OSError(errno.EIO, "no")
+
+    with files.locked(str(tmp_path / "lock"), timeout=0, disk=Odd("close", odd)):
+        done.append(1)
+    assert (done, len(closed)) == ([1], 1)
+    with files.locked(str(tmp_path / "lock"), timeout=0):
+        pass
+
+
+def test_an_interrupt_waits_until_the_change_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    arrived: list[bytes] = []
+    before = signal.getsignal(signal.SIGINT)
+    masks: list[set[signal.Signals]] = []
+
+    def interrupt(temporary: str) -> None:
+        masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGINT, lambda *_: arrived.append(path.read_bytes()))
+    try:
+        files.replace(str(path), b"new", expected=b"old", verify=interrupt)
+        assert arrived == [b"new"]
+        assert masks[0] >= {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        with pytest.raises(ZeroDivisionError):
+            files.replace(str(path), b"", expected=b"new", verify=lambda _: print(1 // 0))
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.signal(signal.SIGINT, before)
