@@ -360,7 +360,7 @@ def _first_hiding_nul(raw: bytes, at: int, until: int) -> int | None:
 
 # --- just enough DER ------------------------------------------------------------------------------
 
-_INTEGER, _BIT_STRING, _OCTET_STRING, _OID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
+_INTEGER, _BIT_STRING, _OCTET_STRING, _SEQUENCE = 0x02, 0x03, 0x04, 0x30
 _SERVER_AUTH = bytes.fromhex("2b06010505070301")  # RFC 5280 §4.2.1.12 id-kp-serverAuth
 _ANY_USAGE = bytes.fromhex("551d2500")  # RFC 5280 §4.2.1.12 anyExtendedKeyUsage
 

@@ -193,6 +193,8 @@ def test_a_line_too_few_or_too_short_at_any_place(at: int) -> None:
         RIGHT.replace(b"\n", b" \t\r\n"),
         RIGHT + b"\0",
         b"\0" + RIGHT,
+        b"\0\n" + RIGHT,
+        b"a\0\n\0\n" + RIGHT,
         RIGHT + b"\n\0\n" + OTHER,
         b"",
         b"\n",
@@ -293,6 +295,7 @@ def test_the_outermost_elements_make_a_certificate(data: bytes, found: bool) -> 
     ("data", "holds"),
     [
         (der(b"\x03", b"\x02\x01\x00"), True),
+        (der(b"\x05", b"\x02\x01\x00\x30\x00"), True),
         (der(b"\x04", b"\x30\x00\x04\x00"), True),
         (der(b"\x06", INSIDE), False),
         (der(b"\x03", b"\x03\x01\x00"), False),

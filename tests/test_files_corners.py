@@ -6,6 +6,7 @@ Made from the mutants that survived: each test here kills some.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import stat
@@ -14,12 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from qs_certs import files
 from qs_certs.errors import (
+    ChangedUnconfirmed,
     CouldNotRead,
     CouldNotWrite,
     LockTimeout,
@@ -56,6 +59,14 @@ class Watched(Disk):
         if flags & os.O_CREAT:
             self.notes.append(f"make {self._names[fd]}")
         return fd
+
+    def close(self, fd: int) -> None:
+        super().close(fd)
+        del self._names[fd]
+
+    @property
+    def left_open(self) -> list[str]:
+        return list(self._names.values())
 
     def write(self, fd: int, data: bytes) -> int:
         self.notes.append(f"write {self._names[fd]}")
@@ -298,6 +309,10 @@ def test_each_new_folder_is_durable_in_the_one_that_holds_it(tmp_path: Path) -> 
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
     assert not files.make_folder(str(tmp_path / "a" / "b"), disk)
+    assert disk.left_open == []
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        files.sync_folder(str(tmp_path / "file"), disk)
 
 
 def test_a_folder_that_cannot_be_made_says_why(tmp_path: Path) -> None:
@@ -349,6 +364,7 @@ def test_a_file_is_created_durably_and_then_named(tmp_path: Path) -> None:
     files.create(str(path), b"content", 0o600, disk)
     steps = ["make new", "write new", "mode new", "sync new", "rename new x"]
     assert disk.notes == [*steps, f"sync {tmp_path.name}"]
+    assert disk.left_open == []
     assert path.read_bytes() == b"content"
 
 
@@ -386,6 +402,7 @@ def test_a_file_is_replaced_durably_and_in_this_order(
     files.replace(str(path), b"content", expected=old, verify=verify, disk=disk)
     steps = ["make new", "write new", "mode new", "sync new", "verify"]
     assert disk.notes == [*steps, *swap, f"sync {tmp_path.name}"]
+    assert disk.left_open == []
     assert seen == [b"content"]
     assert [each.name for each in tmp_path.iterdir()] == ["x"]
 
@@ -520,24 +537,41 @@ def test_litter_that_cannot_be_read_stays_and_the_rest_goes(tmp_path: Path) -> N
         second.write_bytes(b"edit")
 
 
+def test_litter_that_is_gone_in_the_meantime_is_no_edit(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    def worthless(content: bytes) -> bool:
+        asked.append(content)
+        return True
+
+    def odd(usual: Callable[..., Any], path: str, *rest: int) -> Any:
+        os.unlink(path)
+        return usual(path, *rest)
+
+    litter(tmp_path)
+    files.remove_litter(str(tmp_path), worthless=worthless, disk=Odd("open", odd))
+    assert asked == [b""]
+
+
 # --- another program ------------------------------------------------------------------------------
 
 
-def edits(path: Path, call: str, *contents: bytes | None, before: bool = True) -> Disk:
-    """A disk on which another program makes *path* hold one of these at each *call*."""
+def edited(disk: Disk, path: Path, call: str, *contents: bytes | None) -> Disk:
+    """*disk*, on which another program makes *path* hold one of these before each *call*."""
     left = list(contents)
+    usual = getattr(disk, call)
 
-    def odd(usual: Callable[..., Any], *args: Any) -> Any:
-        if left and not before:
-            found = usual(*args)
-        content = left.pop(0) if left else path.read_bytes() if path.exists() else None
-        if content is None:
-            path.unlink(missing_ok=True)
-        else:
-            path.write_bytes(content)
-        return found if not before else usual(*args)
+    def odd(*args: Any) -> Any:
+        if left:
+            content = left.pop(0)
+            if content is None:
+                path.unlink()
+            else:
+                path.write_bytes(content)
+        return usual(*args)
 
-    return Odd(call, odd)
+    setattr(disk, call, odd)
+    return disk
 
 
 @only_linux
@@ -555,15 +589,220 @@ def test_what_comes_in_at_the_last_moment_stands(
     path = tmp_path / "x"
     if old is not None:
         path.write_bytes(old)
+    disk = Watched()
     with pytest.raises(TargetChanged) as refused:
         files.replace(
-            str(path), b"new", expected=old, verify=no_check, disk=edits(path, call, edit)
+            str(path),
+            b"new",
+            expected=old,
+            verify=no_check,
+            disk=edited(disk, path, call, edit),
         )
     assert [each.read_bytes() for each in tmp_path.iterdir()] == ([] if edit is None else [edit])
-    assert refused.value.displaced == (edit if call == "exchange" else None)
+    back = old is not None and edit is not None
+    assert refused.value.displaced == (edit if back else None)
+    if back:
+        again = "exchange new x"
+        assert disk.notes[-4:] == [again, again, "unlink new", f"sync {tmp_path.name}"]
+
+
+@only_linux
+def test_an_edit_at_the_moment_of_a_removal_stands(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    disk = Watched()
+    with pytest.raises(TargetChanged) as refused:
+        files.remove(str(path), expected=b"old", disk=edited(disk, path, "rename_new", b"edit"))
+    assert refused.value.displaced == b"edit"
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"edit"]
+    assert disk.notes == ["name x new", "name new x", f"sync {tmp_path.name}"]
+
+
+@only_linux
+@pytest.mark.parametrize("call", ["exchange", "rename_new"], ids=["a change", "a removal"])
+def test_of_two_edits_in_a_row_one_stands_and_the_other_is_saved(tmp_path: Path, call: str) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    disk = Watched()
+    edited(disk, path, call, b"first", b"second")
+
+    def change() -> None:
+        if call == "rename_new":
+            files.remove(str(path), expected=b"old", disk=disk)
+        else:
+            files.replace(str(path), b"new", expected=b"old", verify=no_check, disk=disk)
+
+    with pytest.raises(CouldNotWrite, match="written by another program") as refused:
+        change()
+    assert refused.value.displaced == b"first"
+    (saved,) = tmp_path.glob("x.saved-*")
+    assert {path.read_bytes(), saved.read_bytes()} == {b"first", b"second"}
+    assert refused.value.fix[0] == f"compare {path} and {saved}"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert disk.notes[-2:] == [f"rename new {saved.name}", f"sync {tmp_path.name}"]
+
+
+@only_linux
+def test_what_was_taken_out_and_cannot_be_read_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def odd(usual: Callable[..., Any], name: str, flags: int, *mode: int) -> Any:
+        if ".qs-" in name and not flags & os.O_CREAT:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return usual(name, flags, *mode)
+
+    with pytest.raises(ChangedUnconfirmed, match="is kept in") as told:
+        files.replace(str(path), b"new", expected=b"old", verify=no_check, disk=Odd("open", odd))
+    assert told.value.why == os.strerror(errno.EIO)
+    (kept,) = tmp_path.glob(".x.qs-*")
+    assert told.value.fix[-1] == f"look at {kept}"
+    assert (path.read_bytes(), kept.read_bytes()) == (b"new", b"old")
+
+
+@only_linux
+def test_what_is_not_as_expected_is_not_moved_even_for_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"edit")
+    disk = Watched()
+    with pytest.raises(TargetChanged):
+        files.remove(str(path), expected=b"old", disk=disk)
+    assert disk.notes == []
+    with pytest.raises(TargetChanged):
+        files.replace(str(path), b"new", expected=b"old", verify=no_check, disk=disk)
+    assert disk.notes == ["make new", "write new", "mode new", "sync new", "unlink new"]
+
+
+@only_linux
+@pytest.mark.parametrize("left", [None, b"edit"], ids=["gone", "made again"])
+def test_a_removal_that_fails_while_another_program_is_at_it(
+    tmp_path: Path, left: bytes | None
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def odd(usual: Callable[..., Any], source: str, target: str) -> None:
+        if left is None:
+            path.unlink()
+        else:
+            usual(source, target)
+            path.write_bytes(left)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(CouldNotWrite, match="cannot remove"):
+        files.remove(str(path), expected=b"old", disk=Odd("rename_new", odd))
+    assert (path.read_bytes() if path.exists() else None) == left
+
+
+def test_a_file_that_is_protected_from_us_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    """Windows' attribute, as Python tells it there."""
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    disk = Watched()
+    protected = SimpleNamespace(st_file_attributes=stat.FILE_ATTRIBUTE_READONLY)
+    disk.lstat = lambda path: protected  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(TargetRefused, match="read-only attribute"):
+        files.replace(str(path), b"new", expected=b"old", verify=no_check, disk=disk)
+    with pytest.raises(TargetRefused, match="read-only attribute"):
+        files.remove(str(path), expected=b"old", disk=disk)
+    assert (path.read_bytes(), disk.notes) == (b"old", ["unlink new"])
+
+
+def test_reading_back_tells_why_it_did_not_give_the_new_content(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+
+    def become(odd: Callable[[], None]) -> str:
+        def rename(usual: Callable[..., Any], source: str, target: str) -> None:
+            usual(source, target)
+            path.unlink()
+            odd()
+
+        disk = Odd("rename", rename)
+        disk.rename_new = disk.rename  # type: ignore[method-assign]
+        with pytest.raises(ChangedUnconfirmed, match="reading it back") as told:
+            files.replace(str(path), b"new", expected=None, verify=no_check, disk=disk)
+        return str(told.value.why)
+
+    assert become(lambda: None).startswith("another program wrote it")
+    assert become(path.mkdir) == f"{path} is a folder"
+
+
+def test_a_name_without_a_folder_is_one_in_the_folder_where_we_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.create("x", b"1", 0o644)
+    files.replace("x", b"2", expected=b"1", verify=no_check)
+    assert Path("x").read_bytes() == b"2"
+    files.remove("x", expected=b"2")
+    assert files.make_folder("folder")
+    assert os.listdir() == ["folder"]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["not at all", "by losing it"])
+def test_a_rename_that_failed_is_an_error_even_where_the_content_would_do(
+    tmp_path: Path, kept: bool
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"same" if kept else b"another")
+
+    def odd(usual: Callable[..., Any], source: str, target: str) -> None:
+        if not kept:
+            os.unlink(source)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        files.create(str(path), b"same", 0o644, Odd("rename", odd))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- ways out -------------------------------------------------------------------------------------
+
+
+def test_a_refusal_names_the_folder_whose_rights_matter(tmp_path: Path) -> None:
+    for code in (errno.EACCES, errno.EPERM):
+        error = OSError(code, os.strerror(code))
+        rights, sudo = files._fix_of(error, str(tmp_path / "missing"))
+        assert rights == f"look at owner and rights: ls -la {tmp_path}"
+        assert sudo == "do not use sudo for your own file"
+        assert files._fix_of(error, "missing")[0] == "look at owner and rights: ls -la ."
+
+
+def test_windows_takes_259_characters_and_no_more() -> None:
+    """Its MAX_PATH is 260, with the NUL at the end."""
+    error = FileNotFoundError(errno.ENOENT, "no")
+    setattr(error, "winerror", 3)  # noqa: B010 - known on Windows only
+    assert files._fix_of(error, "x" * 259) == ()
+    assert files._fix_of(error, "x" * 260)
 
 
 # --- waiting --------------------------------------------------------------------------------------
+
+
+def test_who_holds_a_file_is_asked_often_at_first_and_for_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    asked: list[float] = []
+
+    def attempt() -> None:
+        asked.append(clock[0])
+        error = OSError(errno.EACCES, "in use")
+        setattr(error, "winerror", 32)  # noqa: B010 - known on Windows only
+        raise error
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    with pytest.raises(OSError, match="in use"):
+        files._patiently(attempt)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert 10 <= asked[-1] - asked[0] <= 11
+    assert 0 < pauses[0] < 0.02
+    assert max(pauses) <= 0.75
+    assert len(asked) < 60
+    assert len(set(pauses)) > len(pauses) / 2, "by chance"
 
 
 def test_a_lock_that_is_not_free_in_time_names_who_has_it(tmp_path: Path) -> None:
@@ -576,12 +815,18 @@ def test_a_lock_that_is_not_free_in_time_names_who_has_it(tmp_path: Path) -> Non
     assert waited >= 0.2
     assert f"(process {os.getpid()} since 20" in held.value.message
     assert held.value.why == f"waited 0.2 s for {path}"
+    assert len(held.value.message) < 300
     Path(path).write_bytes(b"")
     holder = os.open(path, os.O_RDWR)
     try:
         assert DISK.lock(holder)
         with pytest.raises(LockTimeout, match=r"\(unknown\)"), files.locked(path, timeout=0):
             pass
+        os.pwrite(holder, b"\xff\0 by another program" + b"x" * 9000, 0)
+        with pytest.raises(LockTimeout) as odd, files.locked(path, timeout=0):
+            pass
+        assert "by another program" in odd.value.message
+        assert len(odd.value.message) < 400
     finally:
         os.close(holder)
 
