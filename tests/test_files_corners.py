@@ -6,6 +6,7 @@ Made from the mutants that survived: each test here kills some.
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 import signal
@@ -108,11 +109,11 @@ class Watched(Disk):
 
 
 class Odd(Disk):
-    """The real disk, but for one call: *odd* is given the call's own function."""
+    """The real disk, but for some calls: each *odd* is given the call's own function."""
 
-    def __init__(self, name: str, odd: Callable[..., Any]) -> None:
-        usual = getattr(self, name)
-        setattr(self, name, lambda *args: odd(usual, *args))
+    def __init__(self, *names: str, odd: Callable[..., Any]) -> None:
+        for name in names:
+            setattr(self, name, functools.partial(odd, getattr(self, name)))
 
 
 def fails(code: int, *, of: str = "") -> Callable[..., Any]:
@@ -238,7 +239,7 @@ def test_a_link_of_ones_own_is_followed_whoever_one_is(
             values[4] = owner
             return os.stat_result(values)
 
-        return Odd("lstat", odd)
+        return Odd("lstat", odd=odd)
 
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     link = str(tmp_path / "link")
@@ -249,9 +250,9 @@ def test_a_link_of_ones_own_is_followed_whoever_one_is(
 
 def test_what_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
     with pytest.raises(CouldNotRead, match="cannot look at") as told:
-        files.resolve(str(tmp_path / "x"), Odd("lstat", fails(errno.EACCES)))
+        files.resolve(str(tmp_path / "x"), Odd("lstat", odd=fails(errno.EACCES)))
     assert told.value.why == os.strerror(errno.EACCES)
-    assert files.mode_of(str(tmp_path / "x"), Odd("lstat", fails(errno.EACCES))) is None
+    assert files.mode_of(str(tmp_path / "x"), Odd("lstat", odd=fails(errno.EACCES))) is None
 
 
 def test_the_mode_is_that_of_the_file(tmp_path: Path) -> None:
@@ -265,9 +266,9 @@ def test_the_mode_is_that_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.ENXIO, errno.ENODEV], ids=errno.errorcode.get)
 def test_a_device_without_a_driver_is_no_file(tmp_path: Path, code: int) -> None:
     with pytest.raises(TargetRefused, match="a socket or a device"):
-        files.read(str(tmp_path / "x"), Odd("open", fails(code)))
+        files.read(str(tmp_path / "x"), Odd("open", odd=fails(code)))
     with pytest.raises(CouldNotRead):
-        files.read(str(tmp_path / "x"), Odd("open", fails(errno.EACCES)))
+        files.read(str(tmp_path / "x"), Odd("open", odd=fails(errno.EACCES)))
 
 
 @pytest.mark.parametrize("call", ["fstat", "read"])
@@ -276,7 +277,7 @@ def test_a_file_that_fails_while_it_is_read_is_closed_and_told(tmp_path: Path, c
     path.write_bytes(b"x")
     descriptors = sorted(os.listdir("/dev/fd"))
     with pytest.raises(CouldNotRead, match="cannot read") as told:
-        files.read(str(path), Odd(call, fails(errno.EIO)))
+        files.read(str(path), Odd(call, odd=fails(errno.EIO)))
     assert told.value.why == os.strerror(errno.EIO)
     assert sorted(os.listdir("/dev/fd")) == descriptors
 
@@ -290,7 +291,7 @@ def test_a_file_is_read_in_pieces_and_a_growing_one_to_its_end(tmp_path: Path) -
         asked.append(size)
         return bytes(usual(fd, 3))
 
-    assert files.read(str(path), Odd("read", odd)) == b"1234567"
+    assert files.read(str(path), Odd("read", odd=odd)) == b"1234567"
     assert len(asked) == 4
     assert min(asked) > 1 << 16, "a file of usual size is one piece"
 
@@ -318,7 +319,7 @@ def test_each_new_folder_is_durable_in_the_one_that_holds_it(tmp_path: Path) -> 
 def test_a_folder_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     with pytest.raises(CouldNotWrite, match="cannot make the folder") as told:
-        files.make_folder(path, Odd("mkdir", fails(errno.ENOSPC)))
+        files.make_folder(path, Odd("mkdir", odd=fails(errno.ENOSPC)))
     assert (told.value.why, told.value.fix) == (
         os.strerror(errno.ENOSPC),
         ("free some space, then run the same command again",),
@@ -351,7 +352,7 @@ def test_what_a_disk_takes_in_parts_arrives_whole(tmp_path: Path) -> None:
         sizes.append(len(piece))
         return int(usual(fd, piece[: 700 * 1024]))
 
-    files.create(str(path), data, 0o640, Odd("write", odd))
+    files.create(str(path), data, 0o640, Odd("write", odd=odd))
     assert path.read_bytes() == data
     assert max(sizes) == 1 << 20
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
@@ -371,7 +372,7 @@ def test_a_file_is_created_durably_and_then_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("call", ["write", "chmod", "fsync", "rename"])
 def test_a_file_that_cannot_be_created_leaves_nothing(tmp_path: Path, call: str) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        files.create(str(tmp_path / "x"), b"content", 0o600, Odd(call, fails(errno.EIO)))
+        files.create(str(tmp_path / "x"), b"content", 0o600, Odd(call, odd=fails(errno.EIO)))
     assert not list(tmp_path.iterdir())
 
 
@@ -453,9 +454,9 @@ def test_attributes_that_cannot_be_read_or_kept_are_let_go(tmp_path: Path) -> No
         kept.append(name)
 
     rows = {"security.no": b"1", "user.yes": b"2"}
-    disk = Odd("set_attribute", some)
-    disk.attributes = lambda path: rows  # type: ignore[method-assign]
-    for number, each in enumerate((disk, Odd("attributes", fails(errno.ENOTSUP)))):
+    disk = Odd("set_attribute", odd=some)
+    setattr(disk, "attributes", lambda path: rows)  # noqa: B010 - a method, to mypy
+    for number, each in enumerate((disk, Odd("attributes", odd=fails(errno.ENOTSUP)))):
         files.replace(
             str(path), b"%d" % (number + 1), expected=b"%d" % number, verify=no_check, disk=each
         )
@@ -530,7 +531,7 @@ def test_litter_that_holds_an_edit_gets_a_visible_name(
 def test_litter_that_cannot_be_read_stays_and_the_rest_goes(tmp_path: Path) -> None:
     first, second = litter(tmp_path), litter(tmp_path, ".x.qs-76543210")
     for unread in (first, second):
-        disk = Odd("open", fails(errno.EACCES, of=unread.name))
+        disk = Odd("open", odd=fails(errno.EACCES, of=unread.name))
         files.remove_litter(str(tmp_path), worthless=lambda _: True, disk=disk)
         assert list(tmp_path.iterdir()) == [unread]
         first.write_bytes(b"edit")
@@ -549,7 +550,7 @@ def test_litter_that_is_gone_in_the_meantime_is_no_edit(tmp_path: Path) -> None:
         return usual(path, *rest)
 
     litter(tmp_path)
-    files.remove_litter(str(tmp_path), worthless=worthless, disk=Odd("open", odd))
+    files.remove_litter(str(tmp_path), worthless=worthless, disk=Odd("open", odd=odd))
     assert asked == [b""]
 
 
@@ -653,7 +654,9 @@ def test_what_was_taken_out_and_cannot_be_read_is_kept(tmp_path: Path) -> None:
         return usual(name, flags, *mode)
 
     with pytest.raises(ChangedUnconfirmed, match="is kept in") as told:
-        files.replace(str(path), b"new", expected=b"old", verify=no_check, disk=Odd("open", odd))
+        files.replace(
+            str(path), b"new", expected=b"old", verify=no_check, disk=Odd("open", odd=odd)
+        )
     assert told.value.why == os.strerror(errno.EIO)
     (kept,) = tmp_path.glob(".x.qs-*")
     assert told.value.fix[-1] == f"look at {kept}"
@@ -690,7 +693,7 @@ def test_a_removal_that_fails_while_another_program_is_at_it(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with pytest.raises(CouldNotWrite, match="cannot remove"):
-        files.remove(str(path), expected=b"old", disk=Odd("rename_new", odd))
+        files.remove(str(path), expected=b"old", disk=Odd("rename_new", odd=odd))
     assert (path.read_bytes() if path.exists() else None) == left
 
 
@@ -702,7 +705,7 @@ def test_a_file_that_is_protected_from_us_is_refused_before_anything_is_made(
     path.write_bytes(b"old")
     disk = Watched()
     protected = SimpleNamespace(st_file_attributes=stat.FILE_ATTRIBUTE_READONLY)
-    disk.lstat = lambda path: protected  # type: ignore[method-assign, assignment, return-value]
+    setattr(disk, "lstat", lambda path: protected)  # noqa: B010 - a method, to mypy
     with pytest.raises(TargetRefused, match="read-only attribute"):
         files.replace(str(path), b"new", expected=b"old", verify=no_check, disk=disk)
     with pytest.raises(TargetRefused, match="read-only attribute"):
@@ -719,8 +722,7 @@ def test_reading_back_tells_why_it_did_not_give_the_new_content(tmp_path: Path) 
             path.unlink()
             odd()
 
-        disk = Odd("rename", rename)
-        disk.rename_new = disk.rename  # type: ignore[method-assign]
+        disk = Odd("rename", "rename_new", odd=rename)
         with pytest.raises(ChangedUnconfirmed, match="reading it back") as told:
             files.replace(str(path), b"new", expected=None, verify=no_check, disk=disk)
         return str(told.value.why)
@@ -754,7 +756,7 @@ def test_a_rename_that_failed_is_an_error_even_where_the_content_would_do(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        files.create(str(path), b"same", 0o644, Odd("rename", odd))
+        files.create(str(path), b"same", 0o644, Odd("rename", odd=odd))
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -871,7 +873,7 @@ def test_work_under_a_lock_is_done_whatever_its_end_reports(tmp_path: Path) -> N
         closed.append(fd)
         raise OSError(errno.EIO, "no")
 
-    with files.locked(str(tmp_path / "lock"), timeout=0, disk=Odd("close", odd)):
+    with files.locked(str(tmp_path / "lock"), timeout=0, disk=Odd("close", odd=odd)):
         done.append(1)
     assert (done, len(closed)) == ([1], 1)
     with files.locked(str(tmp_path / "lock"), timeout=0):
@@ -883,10 +885,10 @@ def test_an_interrupt_waits_until_the_change_is_whole(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     arrived: list[bytes] = []
     before = signal.getsignal(signal.SIGINT)
-    masks: list[set[signal.Signals]] = []
+    masks: list[set[int]] = []
 
     def interrupt(temporary: str) -> None:
-        masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))  # type: ignore[arg-type]
+        masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
         os.kill(os.getpid(), signal.SIGINT)
 
     signal.signal(signal.SIGINT, lambda *_: arrived.append(path.read_bytes()))

@@ -157,6 +157,12 @@ def test_a_mend_that_would_bring_out_damage_is_left_alone(inert: bytes) -> None:
             id="UTF-16 appended",
         ),
         pytest.param(
+            "# mine\r\n".encode("utf-16") + RIGHT + b"\n" * (len(RIGHT) % 2),
+            b"# mine\r\n" + RIGHT + b"\n" * (len(RIGHT) % 2),
+            "converted UTF-16 to UTF-8",
+            id="appended to UTF-16",
+        ),
+        pytest.param(
             b"\xfe\xff" + ("# Zürich, Київ, 東京\n" + RIGHT.decode()).encode("utf-16-be"),
             "# Zürich, Київ, 東京\n".encode() + RIGHT,
             "converted UTF-16 to UTF-8",
