@@ -47,11 +47,11 @@ HELD_OPEN = frozenset({5, 32, 33})
 LONGEST_NAME = 259
 """Windows: characters of a path, unless the machine was told to allow more."""
 
-_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+# No descriptor is inherited by another program: Python sees to that in every open.
+if sys.platform == "win32":
+    _BINARY, _NOFOLLOW, _NONBLOCK, _DIRECTORY = os.O_BINARY, 0, 0, 0
+else:
+    _BINARY, _NOFOLLOW, _NONBLOCK, _DIRECTORY = 0, os.O_NOFOLLOW, os.O_NONBLOCK, os.O_DIRECTORY
 # renameat2(2), Linux 3.15
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -64,7 +64,7 @@ class Disk:
     """One method per system call that a change makes.  Tests put another one in its place."""
 
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:
-        return os.open(path, flags | _BINARY | _CLOEXEC, mode)
+        return os.open(path, flags | _BINARY, mode)
 
     def read(self, fd: int, size: int) -> bytes:
         return os.read(fd, size)
@@ -379,7 +379,7 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
     """
     temporary = _temporary_name(path)
     try:
-        fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
+        fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             write_all(fd, data, disk)
             disk.chmod(fd, mode)
@@ -468,7 +468,7 @@ def replace(
         with _uninterrupted():
             old = _status(path, disk)
             _refuse_read_only(path, old)
-            fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
+            fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
                 write_all(fd, data, disk)
                 _keep_metadata(path, old, mode, fd, disk)

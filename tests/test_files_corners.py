@@ -864,6 +864,18 @@ def test_a_shorter_name_of_a_holder_leaves_nothing_of_a_longer_one(tmp_path: Pat
     assert stat.S_IMODE(path.stat().st_mode) & 0o077 & ~0o044 == 0
 
 
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    """What it leads to would be emptied."""
+    (tmp_path / "precious").write_bytes(b"x")
+    (tmp_path / "lock").symlink_to("precious")
+    with (
+        pytest.raises(OSError, match=os.strerror(errno.ELOOP)),
+        files.locked(str(tmp_path / "lock"), timeout=0),
+    ):
+        pass
+    assert (tmp_path / "precious").read_bytes() == b"x"
+
+
 def test_work_under_a_lock_is_done_whatever_its_end_reports(tmp_path: Path) -> None:
     done: list[int] = []
     closed: list[int] = []
