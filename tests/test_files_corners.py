@@ -729,6 +729,16 @@ def test_reading_back_tells_why_it_did_not_give_the_new_content(tmp_path: Path) 
 
     assert become(lambda: None).startswith("another program wrote it")
     assert become(path.mkdir) == f"{path} is a folder"
+    path.rmdir()
+    with pytest.raises(ChangedUnconfirmed) as told:
+        files.replace(
+            str(path),
+            b"new",
+            expected=None,
+            verify=no_check,
+            disk=Odd("fstat", odd=fails(errno.EIO)),
+        )
+    assert told.value.why == os.strerror(errno.EIO)
 
 
 def test_a_name_without_a_folder_is_one_in_the_folder_where_we_are(
@@ -831,6 +841,21 @@ def test_a_lock_that_is_not_free_in_time_names_who_has_it(tmp_path: Path) -> Non
         assert len(odd.value.message) < 400
     finally:
         os.close(holder)
+
+
+def test_who_waits_for_a_lock_does_not_keep_the_processor_busy(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def odd(usual: Callable[..., Any], fd: int) -> bool:
+        asked.append(fd)
+        return False
+
+    with (
+        pytest.raises(LockTimeout),
+        files.locked(str(tmp_path / "lock"), timeout=0.2, disk=Odd("lock", odd=odd)),
+    ):
+        pass
+    assert 2 <= len(asked) < 20
 
 
 def test_a_lock_is_taken_as_soon_as_it_is_free(tmp_path: Path) -> None:
