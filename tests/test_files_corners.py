@@ -9,6 +9,7 @@ import errno
 import functools
 import itertools
 import os
+import re
 import signal
 import stat
 import sys
@@ -280,6 +281,12 @@ def test_a_file_that_fails_while_it_is_read_is_closed_and_told(tmp_path: Path, c
         files.read(str(path), Odd(call, odd=fails(errno.EIO)))
     assert told.value.why == os.strerror(errno.EIO)
     assert sorted(os.listdir("/dev/fd")) == descriptors
+
+
+def test_the_size_from_which_on_a_file_is_refused_is_the_one_that_is_promised() -> None:
+    page = Path(files.__file__).parent.parent / "docs" / "threats.md"
+    (promised,) = re.findall(r"kept whole up to (\d+) MiB", page.read_text("utf-8"))
+    assert int(promised) << 20 == files.MAXIMUM_SIZE
 
 
 def test_a_file_is_read_in_pieces_and_a_growing_one_to_its_end(tmp_path: Path) -> None:
