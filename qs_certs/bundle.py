@@ -90,9 +90,8 @@ class Bundle(Value):
 
         The first copy decides: OpenSSL drops later ones (x509_lu.c X509_STORE_add_cert).
         """
-        first: dict[str, bool] = {}
-        for block in self.certificates:
-            first.setdefault(block.sha256 or "", block.refuses_servers)
+        last_to_first = reversed(self.certificates)
+        first = {block.sha256: block.refuses_servers for block in last_to_first if block.sha256}
         return frozenset(fingerprint for fingerprint, refuses in first.items() if refuses)
 
     @property
@@ -132,11 +131,9 @@ def parse(raw: bytes) -> Bundle:
     marks = _Marks(raw)
     while stop is None:
         start = _next_start(marks, at, lines_only=given_up)
-        if start is None:
-            break
-        if isinstance(start, int):
+        if not isinstance(start, _Start):
             stop = start
-            continue
+            break
         line, counted = line + raw.count(b"\n", counted, start.at), start.at
         place = (start.label, start.at)
         count = len(blocks) + 1
@@ -164,8 +161,7 @@ def _gets(raw: bytes, at: int, limit: int) -> tuple[bytes, int]:
     the end (openssl:crypto/bio/bss_file.c file_gets returns strlen).
     """
     most = min(at + _CHUNK, limit)
-    newline = raw.find(b"\n", at, most)
-    after = newline + 1 if newline >= 0 else most
+    after = raw.find(b"\n", at, most) + 1 or most
     chunk = raw[at:after]
     return (chunk.partition(b"\0")[0] if b"\0" in chunk else chunk), after
 
@@ -175,7 +171,8 @@ class _Marks:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self._begin = self._nul = -1
+        self._begin = self._find(BEGIN, 0)
+        self._nul = self._find(b"\0", 0)
 
     def next(self, at: int) -> int:
         """The next one from *at*, which never decreases; the end where there is none."""
@@ -211,7 +208,7 @@ def _next_start(marks: _Marks, at: int, *, lines_only: bool) -> _Start | int | N
         chunk, after = _gets(raw, at, len(raw))
         if not chunk:
             return at
-        if first and len(chunk) > len(BOM) and chunk.startswith(BOM):
+        if first and chunk.startswith(BOM):
             chunk, at = chunk[len(BOM) :], at + len(BOM)
         first = False
         chunk = chunk.rstrip(_STRIPPED)
@@ -250,8 +247,8 @@ def _content(raw: bytes, start: _Start, limit: int) -> tuple[bytes, int]:
     return data, end
 
 
-def _header_and_data(raw: bytes, start: _Start, limit: int) -> tuple[bytes, bytes, int]:
-    """Header, base64 text and end of a block (pem_lib.c get_header_and_data)."""
+def _header_and_data(raw: bytes, start: _Start, limit: int) -> tuple[list[bytes], bytes, int]:
+    """Header lines, base64 text and end of a block (pem_lib.c get_header_and_data)."""
     end_line = _END + start.label.encode("latin-1") + _TAIL
     header: list[bytes] = []
     data: list[bytes] = []
@@ -288,7 +285,7 @@ def _header_and_data(raw: bytes, start: _Start, limit: int) -> tuple[bytes, byte
             short = len(chunk) < 64
     if state == "maybe":
         header, data = data, header
-    return b"\n".join(header), b"\n".join(data), at
+    return header, b"\n".join(data), at
 
 
 _BASE64 = re.compile(
@@ -306,18 +303,18 @@ def _decoded(text: bytes) -> bytes:
     return a2b_base64(packed)
 
 
-def _check_header(header: bytes) -> None:
+def _check_header(header: list[bytes]) -> None:
     """Only an encrypted block may have a header (pem_lib.c PEM_get_EVP_CIPHER_INFO).
 
     An encrypted certificate would be decrypted with an empty password, and never is.
     """
     if header:
         raise _DamagedBlock(
-            "bad decrypt" if header.startswith(b"Proc-Type:") else "not proc type",
+            "bad decrypt" if header[0].startswith(b"Proc-Type:") else "not proc type",
         )
 
 
-_BASE64_LINES = re.compile(rb"(?:[A-Za-z0-9+/= \t\r]*\n)*[A-Za-z0-9+/= \t\r]*")
+_BASE64_LINES = re.compile(rb"(?:[A-Za-z0-9+/= \t\r]*(?:\n|\Z))*")
 
 
 def _extent(raw: bytes, body: int) -> tuple[int, int | None]:
@@ -337,8 +334,7 @@ def _extent(raw: bytes, body: int) -> tuple[int, int | None]:
 
 def _next_mark(raw: bytes, at: int) -> int:
     """The next line that starts with BEGIN or END; the end of the file where there is none."""
-    while (at := raw.find(b"\n-----", at)) >= 0:
-        at += 1
+    while at := raw.find(b"\n-----", at) + 1:
         if raw.startswith((BEGIN, _END), at):
             return at
     return len(raw)
@@ -346,13 +342,12 @@ def _next_mark(raw: bytes, at: int) -> int:
 
 def _line_end(raw: bytes, at: int) -> int:
     """The end of the line at *at*, after its newline."""
-    newline = raw.find(b"\n", at)
-    return newline + 1 if newline >= 0 else len(raw)
+    return raw.find(b"\n", at) + 1 or len(raw)
 
 
 def _first_hiding_nul(raw: bytes, at: int, until: int) -> int | None:
     """The first NUL in `raw[at:until]` at which OpenSSL stops reading."""
-    if raw.find(b"\0", at, until) < 0:
+    if b"\0" not in raw[at:until]:
         return None
     while at < until:
         chunk, after = _gets(raw, at, len(raw))
@@ -364,20 +359,23 @@ def _first_hiding_nul(raw: bytes, at: int, until: int) -> int | None:
 
 # --- just enough DER ------------------------------------------------------------------------------
 
-_INTEGER, _BIT_STRING, _OCTET_STRING, _OID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
+_INTEGER, _BIT_STRING, _OCTET_STRING, _SEQUENCE = 0x02, 0x03, 0x04, 0x30
 _SERVER_AUTH = bytes.fromhex("2b06010505070301")  # RFC 5280 §4.2.1.12 id-kp-serverAuth
 _ANY_USAGE = bytes.fromhex("551d2500")  # RFC 5280 §4.2.1.12 anyExtendedKeyUsage
 
 
 def _element(data: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, first content byte and end of the DER element at *at* (X.690 §8.1)."""
+    """Tag, first content byte and end of the DER element at *at* (X.690 §8.1).
+
+    OpenSSL takes BER's indefinite lengths as well; a certificate has none (RFC 5280 §4.1).
+    """
     if at + 2 > len(data):
         raise _DamagedBlock("too long")
     tag, length = data[at], data[at + 1]
     at += 2
     if length >= 0x80:
         size = length & 0x7F
-        if not 1 <= size <= 4 or at + size > len(data):
+        if not 1 <= size <= 4:
             raise _DamagedBlock("too long")
         length = int.from_bytes(data[at : at + size], "big")
         at += size

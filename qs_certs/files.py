@@ -46,11 +46,11 @@ HELD_OPEN = frozenset({5, 32, 33})
 LONGEST_NAME = 259
 """Windows: characters of a path, unless the machine was told to allow more."""
 
-_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+# No descriptor is inherited by another program: Python sees to that in every open.
+if sys.platform == "win32":
+    _BINARY, _NOFOLLOW, _NONBLOCK, _DIRECTORY = os.O_BINARY, 0, 0, 0
+else:
+    _BINARY, _NOFOLLOW, _NONBLOCK, _DIRECTORY = 0, os.O_NOFOLLOW, os.O_NONBLOCK, os.O_DIRECTORY
 # renameat2(2), Linux 3.15
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -63,7 +63,7 @@ class Disk:
     """One method per system call that a change makes.  Tests put another one in its place."""
 
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:
-        return os.open(path, flags | _BINARY | _CLOEXEC, mode)
+        return os.open(path, flags | _BINARY, mode)
 
     def read(self, fd: int, size: int) -> bytes:
         return os.read(fd, size)
@@ -318,7 +318,7 @@ def make_folder(path: str, disk: Disk = DISK) -> bool:
         make_folder(parent, disk)
     try:
         disk.mkdir(path, NEW_FOLDER_MODE)
-        sync_folder(parent or ".", disk)
+        _sync_name(path, disk)
     except FileExistsError:
         if os.path.isdir(path):  # somebody else made it at the same moment
             return False
@@ -348,6 +348,11 @@ def sync_folder(path: str, disk: Disk = DISK) -> None:
         disk.close(fd)
 
 
+def _sync_name(path: str, disk: Disk) -> None:
+    """Make the name *path* durable."""
+    sync_folder(os.path.dirname(path) or ".", disk)
+
+
 def sync_folders(path: str, disk: Disk = DISK) -> None:
     """`sync_folder` for *path* and for the folders above it, as far as we may have made them."""
     sync_folder(path, disk)
@@ -371,10 +376,9 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
 
     An existing one is replaced.  Raises OSError.
     """
-    folder = os.path.dirname(path)
     temporary = _temporary_name(path)
     try:
-        fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
+        fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             write_all(fd, data, disk)
             disk.chmod(fd, mode)
@@ -386,7 +390,7 @@ def create(path: str, data: bytes, mode: int, disk: Disk = DISK) -> None:
         with contextlib.suppress(OSError):
             disk.unlink(temporary)
         raise
-    sync_folder(folder, disk)
+    _sync_name(path, disk)
 
 
 _TEMPORARY = r"(?s)\.(?P<name>.+)\.qs-[0-9a-f]{8}"
@@ -433,7 +437,7 @@ def _save(temporary: str, path: str, disk: Disk) -> str:
     """Give another program's version of *path* a visible name beside it, durably; returns that."""
     saved = f"{path}.saved-{os.urandom(4).hex()}"
     disk.rename(temporary, saved)
-    sync_folder(os.path.dirname(path) or ".", disk)
+    _sync_name(path, disk)
     return saved
 
 
@@ -463,7 +467,7 @@ def replace(
         with _uninterrupted():
             old = _status(path, disk)
             _refuse_read_only(path, old)
-            fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW)
+            fd = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
                 write_all(fd, data, disk)
                 _keep_metadata(path, old, mode, fd, disk)
@@ -482,7 +486,7 @@ def replace(
             swapped = True
             if exchanged:
                 _discard(temporary, path, expected, data, disk)
-            sync_folder(os.path.dirname(path) or ".", disk)
+            _sync_name(path, disk)
             _read_back(path, data, disk)
     except OSError as error:
         if swapped:
@@ -528,7 +532,7 @@ def remove(path: str, *, expected: bytes, disk: Disk = DISK) -> None:
             removed = True
             if moved:
                 _discard(temporary, path, expected, None, disk)
-            sync_folder(os.path.dirname(path) or ".", disk)
+            _sync_name(path, disk)
     except OSError as error:
         if removed:
             raise _unconfirmed(path, error) from error
@@ -682,7 +686,7 @@ def _discard(
     else:
         if out is not None:
             _unlink(temporary, disk)
-        sync_folder(os.path.dirname(path) or ".", disk)
+        _sync_name(path, disk)
         refusal = _changed(path)
     refusal.displaced = displaced
     raise refusal
@@ -694,7 +698,7 @@ def _patiently(attempt: Callable[[], None]) -> None:
     A virus scanner or a BI tool that has the file open makes Windows refuse with one of
     `HELD_OPEN`; most let go within a second.
     """
-    pause = 0.01
+    pauses = _pauses(0.01, 0.5)
     end = time.monotonic() + RENAME_PATIENCE
     while True:
         try:
@@ -702,9 +706,15 @@ def _patiently(attempt: Callable[[], None]) -> None:
         except OSError as error:
             if getattr(error, "winerror", None) not in HELD_OPEN or time.monotonic() >= end:
                 raise
-        # Several programs of ours must not wake in step.
-        time.sleep(pause * (0.5 + os.urandom(1)[0] / 255))
-        pause = min(pause * 2, 0.5)
+        time.sleep(next(pauses))
+
+
+def _pauses(first: float, longest: float) -> Iterator[float]:
+    """Seconds to wait, ever longer; by chance, since several of our programs must not wake in step."""
+    pause = first
+    while True:
+        yield pause * (0.5 + os.urandom(1)[0] / 255)
+        pause = min(pause * 2, longest)
 
 
 def _rename(temporary: str, path: str, data: bytes, disk: Disk) -> None:
@@ -795,7 +805,7 @@ def locked(path: str, *, timeout: float, disk: Disk = DISK) -> Iterator[None]:
     fd = disk.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW)
     try:
         end = time.monotonic() + timeout
-        pause = 0.005
+        pauses = _pauses(0.005, 0.1)
         while not disk.lock(fd):
             if time.monotonic() >= end:
                 holder = disk.read(fd, 200).decode("ascii", "replace").strip() or "unknown"
@@ -804,9 +814,7 @@ def locked(path: str, *, timeout: float, disk: Disk = DISK) -> Iterator[None]:
                     why=f"waited {timeout:g} s for {path}",
                     fix=("run the same command again when it has finished",),
                 )
-            # Many waiters must not wake in step.
-            time.sleep(pause * (0.5 + os.urandom(1)[0] / 255))
-            pause = min(pause * 1.5, 0.1)
+            time.sleep(next(pauses))
         disk.truncate(fd, 0)
         write_all(
             fd,

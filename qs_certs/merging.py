@@ -6,6 +6,7 @@ search for certificates in what was downloaded or given.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
@@ -99,8 +100,13 @@ def merge(
 
 
 def _identity(bundle: Bundle, block: Block) -> bytes:
-    """What tells a block from others wherever it stands."""
-    return block.der or bundle.raw[block.start : block.end].strip()
+    """What tells a block from others wherever it stands, in whatever layout.
+
+    A certificate by itself, but for a TRUSTED one: there OpenSSL may have refused the settings.
+    """
+    if block.der is not None and not block.label.startswith("TRUSTED"):
+        return block.der
+    return b"".join(bundle.raw[block.start : block.end].split())
 
 
 _REFUSED = "OpenSSL cannot read what it holds"
@@ -112,22 +118,32 @@ def _damage(
     bundle: Bundle, mended: _Mended, refused: set[bytes], wanted: Collection[str]
 ) -> tuple[Damage, ...]:
     """All that `merge` cannot keep, by its place in the file as an editor shows it."""
-    refusing = bundle.refusing & set(wanted)
-    found: list[tuple[int | None, int, str]] = []
-    for block in bundle.blocks:
-        reason = block.problem
-        if reason is None and refused and _identity(bundle, block) in refused:
-            reason = _REFUSED
-        if reason is None and block.refuses_servers and block.sha256 in refusing:
-            reason = _EXCLUDES
-        if reason is not None:
-            found.append((block.number, block.start, reason))
+    blocks = _damaged(bundle, refused, wanted)
+    found: list[tuple[int | None, int, str]]
+    found = [(block.number, block.start, reason) for block, reason in blocks]
     if bundle.stop is not None:
         found.append((None, bundle.stop, _HIDDEN))
     lines = mended.lines([offset for _, offset, _ in found])
     return tuple(
         Damage(number, line, reason) for (number, _, reason), line in zip(found, lines, strict=True)
     )
+
+
+def _damaged(
+    bundle: Bundle, refused: set[bytes], wanted: Collection[str]
+) -> list[tuple[Block, str]]:
+    """The blocks that cannot stay as they are, and why."""
+    refusing = bundle.refusing & set(wanted)
+    found = []
+    for block in bundle.blocks:
+        reason = block.problem
+        if reason is None and _identity(bundle, block) in refused:
+            reason = _REFUSED
+        if reason is None and block.refuses_servers and block.sha256 in refusing:
+            reason = _EXCLUDES
+        if reason is not None:
+            found.append((block, reason))
+    return found
 
 
 def _repair(
@@ -161,15 +177,16 @@ def _drop(
     pieces: list[bytes] = []
     said: list[str] = []
     at = 0
-    for damage in _damage(bundle, mended, refused, wanted.keys()):
-        block = bundle.blocks[(damage.number or 1) - 1]
+    damaged = _damaged(bundle, refused, wanted.keys())
+    lines = mended.lines(block.start for block, _ in damaged)
+    for (block, reason), line in zip(damaged, lines, strict=True):
         pieces.append(data[at : block.start])
         at = block.end
-        if damage.reason == _EXCLUDES and block.der is not None:
+        if reason == _EXCLUDES and block.der is not None:
             pieces.append(canonical(block.der))
-            said.append(f"removed the trust settings of block {damage.number}")
+            said.append(f"removed the trust settings of block {block.number}")
         else:
-            said.append(f"dropped block {damage.number} (line {damage.line}): {damage.reason}")
+            said.append(f"dropped block {block.number} (line {line}): {reason}")
     return (_joined([*pieces, data[at:]]) if said else data), said
 
 
@@ -197,7 +214,7 @@ def remove(raw: bytes, fingerprints: Collection[str], *, before: bytes | None = 
         at = block.end
         # A block may start in the middle of a line, where OpenSSL's buffer starts a new chunk;
         # what stands before it keeps the newline.
-        if block.start and not at_line_start(raw, block.start) and raw[at - 1 : at] == b"\n":
+        if not at_line_start(raw, block.start) and raw[at - 1 : at] == b"\n":
             at -= 1
     data = b"".join((*kept, raw[at:]))
     if before is not None and data == before + b"\n" and before and not before.endswith(b"\n"):
@@ -255,7 +272,7 @@ def _mend_der(raw: bytes) -> tuple[bytes, str]:
         while (der := der_certificate(raw, place)) is not None:
             # One that was cut off claims a part of what follows for its missing end.
             end = place + len(der)
-            if raw.find(BEGIN, place, end + len(BEGIN) - 1) >= 0 or (
+            if BEGIN in raw[place : end + len(BEGIN) - 1] or (
                 der.endswith(b"\n") and raw.startswith(BEGIN, end)
             ):
                 break
@@ -283,17 +300,16 @@ def _mend_utf16(raw: bytes) -> tuple[bytes, str]:
         return raw, ""
 
     def decoded(part: re.Match[bytes]) -> bytes:
-        encoding = "utf-16-le" if part.lastgroup == "le" else "utf-16-be"
-        return part[part.lastgroup or 0].decode(encoding, "replace").encode()
+        if part["le"] is not None:
+            return part["le"].decode("utf-16-le").encode()
+        return (part["be_marked"] or part["be"]).decode("utf-16-be").encode()
 
     text = _UTF16.sub(decoded, raw)
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
+        with contextlib.suppress(UnicodeError):
             whole = raw.decode("utf-16").encode()
-        except UnicodeError:
-            whole = b""
-        if whole.count(BEGIN) >= text.count(BEGIN):
-            text = whole
+            if whole.count(BEGIN) >= text.count(BEGIN):
+                text = whole
     return (text, "converted UTF-16 to UTF-8") if text != raw else (raw, "")
 
 
@@ -338,10 +354,11 @@ def _mend_lines(text: bytes) -> _Mended:
     pieces: list[bytes] = []
     edits: list[tuple[int, int]] = []
     counts = {"glued": 0, "indented": 0, "blank": 0}
-    at = shift = last_end = 0
+    at = shift = 0
+    last_end: int | None = None
     for block in _CANDIDATE.finditer(text):
         new = block[0]
-        if block.start() == last_end > 0:
+        if block.start() == last_end:
             pieces += [text[at : block.start()], b"\n"]
             at = block.start()
             shift += 1

@@ -40,6 +40,12 @@ def pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
     return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
 
 
+def deeply_damaged(der: bytes) -> bytes:
+    """*der* with its outermost elements in order, and OpenSSL refuses it nevertheless."""
+    at = der.index(b"\x06\x03\x55\x04\x03")  # the OID of the common name becomes a string
+    return der[:at] + b"\x1f" + der[at + 1 :]
+
+
 def tlv(tag: int, content: bytes) -> bytes:
     """A DER element with content of less than 128 bytes."""
     assert len(content) < 128

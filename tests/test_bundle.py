@@ -11,9 +11,8 @@ import pytest
 
 from qs_certs import bundle, openssl
 from qs_certs.bundle import canonical, parse
-from qs_certs.merging import merge
 from qs_certs.values import replace
-from tests.shapes import ANY_USAGE, EMAIL, SERVER_AUTH, pem, pki, trust
+from tests.shapes import ANY_USAGE, EMAIL, SERVER_AUTH, deeply_damaged, pem, pki, trust
 
 P = pki()
 RIGHT, OTHER, THIRD = (pem(der) for der in (P.right, P.other, P.third))
@@ -142,19 +141,11 @@ def test_a_file_of_revocation_lists_loads_and_holds_no_certificate() -> None:
 
 
 def test_deep_damage_is_openssls_to_find() -> None:
-    at = P.right.index(b"\x06\x03\x55\x04\x03")  # the OID of the common name becomes a string
-    broken = P.right[:at] + b"\x1f" + P.right[at + 1 :]
-    content = OTHER + pem(broken) + THIRD
+    content = OTHER + pem(deeply_damaged(P.right)) + THIRD
 
     assert parse(content).problem is None
     assert openssl.load_bytes(content).error is not None
     assert openssl.refused(parse(content)) == {2}
-
-    (damage,) = merge(content, [P.right], refused={2}).damage
-    assert (damage.number, damage.line) == (2, 1 + OTHER.count(b"\n"))
-    repaired = merge(content, [P.right], refused={2}, repair=True)
-    assert repaired.data == OTHER + THIRD + RIGHT
-    assert openssl.refused(parse(repaired.data)) == set()
 
 
 # --- how much work --------------------------------------------------------------------------------

@@ -157,6 +157,12 @@ def test_a_mend_that_would_bring_out_damage_is_left_alone(inert: bytes) -> None:
             id="UTF-16 appended",
         ),
         pytest.param(
+            "# mine\r\n".encode("utf-16") + RIGHT + b"\n" * (len(RIGHT) % 2),
+            b"# mine\r\n" + RIGHT + b"\n" * (len(RIGHT) % 2),
+            "converted UTF-16 to UTF-8",
+            id="appended to UTF-16",
+        ),
+        pytest.param(
             b"\xfe\xff" + ("# Zürich, Київ, 東京\n" + RIGHT.decode()).encode("utf-16-be"),
             "# Zürich, Київ, 東京\n".encode() + RIGHT,
             "converted UTF-16 to UTF-8",
@@ -190,7 +196,7 @@ def test_a_mend_costs_nothing_and_is_reported(content: bytes, mended: bytes, sai
     assert openssl.load_bytes(mended).certificates > openssl.load_bytes(content).certificates
 
 
-@pytest.mark.parametrize("missing", [1, 7, 12, 300])
+@pytest.mark.parametrize("missing", [1, 2, 7, 12, 300])
 def test_a_der_certificate_that_was_cut_off_costs_no_other(missing: int) -> None:
     """Found by the fuzzer: the length that it claims reaches into the block behind it."""
     content = P.right[:-missing]

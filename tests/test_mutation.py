@@ -25,6 +25,13 @@ class Box:
         return self.size >= LIMIT and not self.broken
 
 
+def sync(fd: int) -> None:
+    if sys.platform == "another":
+        only_there(fd)
+    else:
+        only_here(fd)
+
+
 def speak(left: int) -> None:
     if left:
         raise WrongUsage("a sentence for people", fix=("word",))
@@ -43,6 +50,8 @@ def test_mistakes_are_made_where_one_could_make_them() -> None:
         ("speak", "'word' → 'XXword'", True),
     }
     changes = " ".join(change for _, change, _ in made)
+    assert "only_here" in changes
+    assert "only_there" not in changes
     assert "XXa sentence for people" not in changes
     assert "docstring" not in changes
     assert "Alias" not in changes
