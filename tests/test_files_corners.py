@@ -933,7 +933,7 @@ def test_an_interrupt_waits_until_the_change_is_whole(tmp_path: Path) -> None:
 
     def interrupt(temporary: str) -> None:
         masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # no other thread may take it
 
     signal.signal(signal.SIGINT, lambda *_: arrived.append(path.read_bytes()))
     try:

@@ -613,7 +613,7 @@ def _folder(journal: Path) -> None:
 
 
 def _huge(journal: Path) -> None:
-    os.truncate(journal, 1 << 30)
+    os.truncate(journal, 1 + (1 << 20))
 
 
 @pytest.mark.skipif(
@@ -621,10 +621,11 @@ def _huge(journal: Path) -> None:
 )
 @pytest.mark.parametrize("odd", [_link, _loose_link, _pipe, _folder, _huge])
 def test_what_is_no_journal_at_all_is_left_to_a_person(
-    place: Place, odd: Callable[[Path], None]
+    place: Place, odd: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot be copied, and between two renames there would be no journal: as if nothing had
     ever been changed.  So it is refused, nothing is followed, and the way on is named."""
+    monkeypatch.setattr(files, "MAXIMUM_SIZE", 1 << 20)  # the bound of a journal, too
     changed(place)
     journal = place.store / "journal.jsonl"
     odd(journal)

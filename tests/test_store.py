@@ -631,7 +631,7 @@ def test_a_new_journal_says_where_the_damaged_one_is_and_what_the_target_holds(
     assert store.changes(str(target)).ids == [4]
 
 
-def test_a_link_is_put_aside_as_it_is_and_the_new_journal_is_closed_to_others(
+def test_a_link_in_the_journal_s_place_is_refused_and_a_damaged_journal_put_aside(
     store: Store, target: Path
 ) -> None:
     change(store, target, None, b"one")
@@ -639,20 +639,16 @@ def test_a_link_is_put_aside_as_it_is_and_the_new_journal_is_closed_to_others(
     journal(store).rename(elsewhere)
     journal(store).symlink_to(elsewhere)
     held = elsewhere.read_bytes()
-    damage = store.damage()
-    assert damage is not None
-    assert damage.why == f"{journal(store)} is a link"
-    assert damage.fix == (f"ls -la {quoted(store.folder)}",)
-    aside = store.quarantine(str(target), b"one")
-    assert aside is not None
-    assert Path(aside).is_symlink()
+    with pytest.raises(StoreTampered) as refused:
+        store.quarantine(str(target), b"one")
+    assert refused.value.why == f"{journal(store)} is a link"
     assert elsewhere.read_bytes() == held
-    record = json.loads(journal(store).read_text().rpartition(" ")[0])
-    assert (record["id"], record["head"]) == (0, digest(b"")), "nothing is known of what it was"
-    assert stat.S_IMODE(journal(store).lstat().st_mode) == 0o600
-    assert not journal(store).is_symlink()
+    # The control: what is a journal, though a damaged one, is put aside.
+    journal(store).unlink()
+    journal(store).write_bytes(held.replace(b"install", b"instill"))
+    assert store.quarantine(str(target), b"one") is not None
     change(store, target, b"one", b"two")
-    assert store.changes(str(target)).ids == [1]
+    assert store.changes(str(target)).ids == [2]
 
 
 def test_the_copy_of_a_killed_run_is_durable_before_the_journal_goes(
