@@ -1341,7 +1341,10 @@ def test_an_interrupt_between_two_users_leaves_the_second_alone(
         if len(told) == 3:  # two were looked at, and the first of them was changed
             signal.raise_signal(signal.SIGINT)
 
-    first, second = changes.install(named, (WANTED,), progress=progress).targets
+    try:
+        first, second = changes.install(named, (WANTED,), progress=progress).targets
+    except KeyboardInterrupt:
+        pytest.fail("what was done is not told")
     assert told == [(1, 2), (2, 2), (1, 2), (2, 2)]
     assert (first.user, first.status, paths[0].exists()) == ("ann", "changed", True)
     assert (second.user, second.status, paths[1].exists()) == ("bob", "failed", False)
@@ -1349,6 +1352,27 @@ def test_an_interrupt_between_two_users_leaves_the_second_alone(
     assert second.path == str(paths[1])
     said = "interrupted before the turn of this user came; nothing was changed"
     assert second.error.message == said
+
+
+@pytest.mark.usefixtures("no_child")
+def test_an_interrupt_while_nothing_has_been_changed_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QS_CERTS_STORE", str(tmp_path / "store"))
+    path = tmp_path / "ann" / "root.crt"
+    ann = Target(str(path), Account("ann", 1, 1, str(path.parent), chosen=True))
+    told: list[int] = []
+
+    def progress(done: int, _: int) -> None:
+        told.append(done)
+        if len(told) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        changes.install((ann,), (WANTED,), progress=progress)
+    assert not path.exists()
+    # The control: it is the only thing that stood in the way.
+    assert changes.install((ann,), (WANTED,), progress=progress).targets[0].status == "changed"
 
 
 def test_a_file_that_is_known_to_load_is_not_loaded_again(
