@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,9 +25,9 @@ from typing import Any
 import pytest
 
 from qs_certs import accounts, catalogue, diagnosis, sources
+from qs_certs.accounts import Progress
 from qs_certs.bundle import canonical
 from qs_certs.catalogue import Root
-from qs_certs.diagnosis import at_once
 from tests import clients
 from tests.clients import ClientMissing, Libpqs, Psql
 from tests.conftest import Pki
@@ -76,8 +77,24 @@ def server_of(done: Done) -> dict[str, Any]:
 # --- side by side ---------------------------------------------------------------------------------
 
 
+def at_once(
+    work: Callable[[int], Any], items: Sequence[int], progress: Progress | None = None
+) -> list[Any]:
+    """diagnosis.at_once, with an end where it waits for ever."""
+    answer: Future[list[Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(diagnosis.at_once(work, items, progress))
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answer.result(5)
+
+
 def test_several_are_asked_at_the_same_time_and_answer_in_their_order() -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=4)
     done: list[tuple[int, int]] = []
 
     def work(number: int) -> tuple[int, bool]:
@@ -91,8 +108,8 @@ def test_several_are_asked_at_the_same_time_and_answer_in_their_order() -> None:
 
 def test_one_is_asked_without_a_thread() -> None:
     here = threading.get_ident()
-    assert at_once(lambda _: threading.get_ident(), []) == []
-    assert at_once(lambda _: threading.get_ident(), [1]) == [here]
+    assert diagnosis.at_once(lambda _: threading.get_ident(), []) == []
+    assert diagnosis.at_once(lambda _: threading.get_ident(), [1]) == [here]
     assert here not in at_once(lambda _: threading.get_ident(), [1, 2])
 
 
