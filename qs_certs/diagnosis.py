@@ -87,10 +87,8 @@ def at_once(
     return [each.result() for each in asked]
 
 
-def facts_for(connection: Connection | None, around: Surroundings, target: str | None) -> Facts:
+def facts_for(connection: Connection, around: Surroundings, target: str | None) -> Facts:
     """The root file that decides, in libpq's own order, and what libpq finds there."""
-    if connection is None:
-        return rootfile.default(around, target)
     chosen = connection.settings
     own = client_certificate(connection)
     if target is not None:

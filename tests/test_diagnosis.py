@@ -110,7 +110,8 @@ def test_one_is_asked_without_a_thread() -> None:
     here = threading.get_ident()
     assert diagnosis.at_once(lambda _: threading.get_ident(), []) == []
     assert diagnosis.at_once(lambda _: threading.get_ident(), [1]) == [here]
-    assert here not in at_once(lambda _: threading.get_ident(), [1, 2])
+    together = threading.Barrier(2, timeout=4)  # the control: two
+    assert sorted(at_once(lambda _: together.wait(), [1, 2])) == [0, 1]
 
 
 def test_more_than_there_are_threads_for_are_all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
