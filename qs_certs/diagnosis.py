@@ -42,8 +42,6 @@ class Verdict(Value):
 
     report: ServerReport
     findings: tuple[Finding, ...]
-    verified: bool
-    """The chain ends in an anchor of the root file."""
     reached: bool | None
     """A connection in the goal's mode would succeed; None where that does not count."""
 
@@ -122,27 +120,27 @@ def check(
     strict: bool,
     now: datetime,
     problems: Sequence[str] = (),
-    every: bool = False,
+    every: bool,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Judge the root file that decides these connections, and each of them, side by side.
 
-    With several connections the report's root file is libpq's default; each one is judged by its
-    own.
+    It is one connection or, with *every*, all that are known: then the report's root file is
+    libpq's default; each connection is judged by its own.
     """
-    files = [facts_for(connection, around, target) for connection in connections]
-    facts = files[0] if files and not every else rootfile.default(around, target)
+    pairs = [(each, facts_for(each, around, target)) for each in connections]
+    facts = rootfile.default(around, target) if every else pairs[0][1]
     findings = rootfile.judge(facts, around, now, warn_days)
     findings += [Finding("service-unusable", "warning", problem) for problem in problems]
     found = at_once(
         lambda pair: probe(
             pair[0], pair[1], goal=goal, timeout=timeout, warn_days=warn_days, now=now
         ),
-        tuple(zip(connections, files, strict=True)),
+        pairs,
         progress,
     )
     verdicts = [verdict for each in found for verdict in each]
-    if every and not connections:
+    if not connections:
         findings.append(
             Finding(
                 "no-known-server",
@@ -309,7 +307,7 @@ def _socket(connection: Connection, server: Server, goal: str) -> Verdict:
         sslmodes=(),
         origin=connection.origin,
     )
-    return Verdict(report, (finding,), False, None)
+    return Verdict(report, (finding,), None)
 
 
 def _judge(
@@ -372,7 +370,7 @@ def _judge(
         conninfo=better if better and shaken.answer == "tls" else None,
         origin=connection.origin,
     )
-    return Verdict(report, tuple(findings), shaken.verified, reached)
+    return Verdict(report, tuple(findings), reached)
 
 
 def _achieves(mode: ModeOutcome, goal: str) -> bool:
