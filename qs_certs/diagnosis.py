@@ -265,14 +265,14 @@ def probe(
 def _shake(connection: Connection, server: Server, facts: Facts, timeout: float) -> Handshake:
     chosen = connection.settings
     trust = Trust(
-        root_file=facts.path if facts.state in ("loads", "unloadable") else None,
+        root_file=facts.path if facts.state == "loads" else None,
         system=facts.state == "system",
         # libpq looks for root.crl only where neither is set.
         crl_file=chosen.sslcrl or (None if chosen.sslcrldir else facts.crl_file),
         crl_folder=chosen.sslcrldir,
     )
     return shake_hands(
-        server.host or server.hostaddr or "",
+        server.host,
         server.port,
         hostaddr=server.hostaddr,
         trust=trust,
@@ -321,10 +321,8 @@ def _judge(
 ) -> Verdict:
     chosen = connection.settings
     anchor = _anchor(shaken, facts)
-    public = (
-        anchor is None or catalogue.name_of(anchor.sha256) is not None or facts.state == "system"
-    )
-    shown = shaken.shown_to(server.host or None, public_anchor=public)
+    public = anchor is None or catalogue.name_of(anchor.sha256) is not None
+    shown = shaken.shown_to(server.host, public_anchor=public)
     modes = outcomes(
         facts.anchors,
         shown,
@@ -340,14 +338,16 @@ def _judge(
         if shown.host_name_error is not None:
             findings.append(reasons.about_host_name(shaken, server, shown.host_name_error))
         findings += reasons.about_served(shaken, warn_days, now)
-    if aimed is not None and reached:
+    if aimed is None:
+        pass  # the answer's own finding says why
+    elif reached:
         findings = [_softened(each) for each in findings]
         if goal in ("verify-ca", "verify-full"):
             what = "chain and host name verified" if goal == "verify-full" else "chain verified"
             findings.insert(0, Finding("verified", "ok", f"{where} {goal}: encrypted, {what}"))
         else:
             findings.insert(0, Finding("reached", "ok", f"{where} {goal}: {aimed.outcome}"))
-    elif aimed is not None and not any(each.exit_code for each in findings):
+    elif not any(each.exit_code for each in findings):
         # The root file itself is the reason, which its own findings explain.
         message = (aimed.libpq_message or "it fails").splitlines()[0]
         findings.append(Finding("goal-missed", "error", f"{where} {goal}: {message}"))
@@ -367,7 +367,7 @@ def _judge(
         verify_error=shaken.verify_error,
         effective_sslmode=chosen.sslmode,
         sslmodes=modes,
-        conninfo=better if better and shaken.answer == "tls" else None,
+        conninfo=better if shaken.answer == "tls" else None,
         origin=connection.origin,
     )
     return Verdict(report, tuple(findings), reached)
@@ -413,7 +413,7 @@ def _about_mode(
                     "warning",
                     "verify-ca does not look at the host name, and anybody can get a certificate "
                     "under a public root",
-                    (better,) if better else (),
+                    (better,),
                 )
             ]
         return []
@@ -429,7 +429,7 @@ def _about_mode(
             "weak-sslmode",
             "warning",
             f"{where}: sslmode is {effective}, from {source}; it is weaker than {goal}",
-            (better,) if better else (),
+            (better,),
         )
     ]
     if effective in ("prefer", "allow") or now.outcome == "plaintext":
@@ -440,7 +440,7 @@ def _about_mode(
                 "warning",
                 f"{where}: with {effective} the connection {ends} where the server or somebody on "
                 "the way allows it, password included",
-                (better,) if better else (),
+                (better,),
             )
         )
     return found

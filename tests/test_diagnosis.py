@@ -573,6 +573,15 @@ def test_what_is_not_shown_is_not_judged(program: Program) -> None:
     assert (report["conninfo"], report["verify_error"]) == (None, None)
 
 
+def test_a_server_that_is_named_by_its_address_is_shown_by_it(
+    program: Program, world: World
+) -> None:
+    done = program(*CHECK, world.postgres.conninfo(None), "--sslmode", "require")
+    assert server_of(done)["host"] == "127.0.0.1"
+    where = f"127.0.0.1:{world.postgres.port} "
+    assert codes(done)["reached"]["message"].startswith(where)
+
+
 def test_a_chain_that_is_not_verified_has_no_anchor(program: Program, world: World) -> None:
     assert server_of(program(*CHECK, world.conninfo))["anchor"]["position"] == 1
     world.root_file.write_bytes(world.pki.other.certificate.pem)
@@ -594,6 +603,9 @@ def test_a_certificate_that_ends_soon_is_told(program: Program, world: World) ->
     finding = codes(done)["certificate-expires-soon"]
     assert done.code == 0
     assert "db.test" in finding["message"]  # and not the intermediate, which lasts years
+    assert next(iter(codes(done))) == "verified"  # the good news first
+    required = program(*CHECK, world.conninfo, "--warn-days", "100", "--sslmode", "require")
+    assert list(codes(required))[:2] == ["reached", "certificate-expires-soon"]
     assert "certificate-expires-soon" not in codes(program(*CHECK, world.conninfo))
     assert program(*CHECK, world.conninfo, "--warn-days", "100", "--strict").code == 3
 
@@ -626,6 +638,40 @@ def test_a_client_certificate_is_left_alone_where_the_connection_wants_none(
         full = f"{world.conninfo} sslmode=verify-full sslcertmode={mode}"
         assert program(*CHECK, full).code == code
         assert libpq.connect(full, world.home).outcome == outcome
+
+
+@pytest.mark.libpq
+def test_the_systems_roots_verify_where_libpq_says_so(
+    program: Program, world: World, libpqs: Libpqs
+) -> None:
+    """sslrootcert=system is libpq 16's."""
+    try:
+        libpq = libpqs[17]
+    except ClientMissing as missing:
+        pytest.skip(str(missing))
+    own = world.home / "system.pem"
+    full = world.conninfo + " sslrootcert=system"
+    for issuer, code, outcome in ((world.pki.root, 0, "encrypted"), (world.pki.other, 3, "fails")):
+        own.write_bytes(issuer.certificate.pem)
+        env = {"SSL_CERT_FILE": str(own)}
+        assert dataclasses.replace(program, env=env)(*CHECK, full).code == code
+        assert libpq.connect(full, world.home, env).outcome == outcome
+
+
+@pytest.mark.psql
+def test_the_lowest_version_of_tls_is_the_one_that_was_asked_for(
+    program: Program, world: World, psql: Psql
+) -> None:
+    world.postgres.set_tls(world.pki.chain, world.pki.leaf.key_pem, max_protocol="TLSv1.2")
+    full = world.conninfo + " sslmode=verify-full"
+    for words, outcome in (
+        ("", "encrypted"),
+        (" ssl_min_protocol_version=TLSv1.2", "encrypted"),
+        (" ssl_min_protocol_version=TLSv1.3", "fails"),
+        (" ssl_min_protocol_version=''", "encrypted"),
+    ):
+        assert modes(program(*CHECK, full + words))["verify-full"]["outcome"] == outcome
+        assert psql.connect(full + words, world.home).outcome == outcome
 
 
 def test_sslcrldir_replaces_root_crl(program: Program, world: World, psql: Psql) -> None:
@@ -770,6 +816,8 @@ def test_a_damaged_file_that_holds_the_issuer_is_the_only_thing_at_fault(
     world.root_file.write_bytes(damaged)
     done = program(*CHECK, world.conninfo)
     assert at_fault(done) == {"root-unloadable", "goal-missed"}
+    why = modes(done)["verify-full"]["libpq_message"].splitlines()[0]
+    assert codes(done)["goal-missed"]["message"].endswith(f" verify-full: {why}")
     # The control: another root in the damaged file does not explain the chain.
     world.root_file.write_bytes(
         damaged.replace(pki.root.certificate.pem, pki.other.certificate.pem)
@@ -905,6 +953,8 @@ def test_a_unix_socket_is_no_server_to_verify(
     server = server_of(done)
     assert (server["host"], server["sslmodes"]) == (host, [])
     assert server["answer"] == "unreachable"
+    program.root_file.unlink()  # nothing was reached that would make this a trifle
+    assert at_fault(program(*CHECK, *words)) == {"root-missing"}
 
 
 # --- several hosts --------------------------------------------------------------------------------
