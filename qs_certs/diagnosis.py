@@ -388,7 +388,7 @@ def _softened(finding: Finding) -> Finding:
 
 
 def _anchor(shaken: Handshake, facts: Facts) -> Anchor | None:
-    if not shaken.built or not shaken.verified:
+    if not shaken.built:
         return None
     last = shaken.built[-1]
     blocks = () if facts.parsed is None else facts.parsed.readable
@@ -432,7 +432,7 @@ def _about_mode(
             (better,),
         )
     ]
-    if effective in ("prefer", "allow") or now.outcome == "plaintext":
+    if effective == "prefer" or now.outcome == "plaintext":
         ends = "ends in plaintext" if now.outcome == "plaintext" else "can be forced into plaintext"
         found.append(
             Finding(
