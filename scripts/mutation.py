@@ -68,6 +68,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
                 "all_of_the_environment",
                 "all_without_any_server_says_so",
                 "impact_foretells_what_psql_will_do",
+                "a_server_that_is_gone_at_the_second_look_is_no_bug",
                 "the_text_of_an_impact_names_each_server_and_the_way_out",
             )
         ),
@@ -261,6 +262,8 @@ def mutants(source: str) -> list[Mutant]:
             continue
         if isinstance(getattr(top, "value", None), ast.Subscript):
             continue  # a type: Judge = Callable[...]
+        if isinstance(top, ast.Assign) and ast.unparse(top.value).startswith("TypeVar("):
+            continue
         holder = ast.Module([top], [])
         for parent, field, index, function, inside in list(_sites(holder, "", False)):
             node = getattr(parent, field) if index is None else getattr(parent, field)[index]

@@ -13,6 +13,7 @@ SOURCE = '''
 """A docstring stays."""
 LIMIT = 3
 Alias = list[int]
+Item = TypeVar("Item")
 
 
 class Box:
