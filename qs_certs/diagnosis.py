@@ -41,8 +41,6 @@ class Verdict(Value):
 
     report: ServerReport
     findings: tuple[Finding, ...]
-    verified: bool
-    """The chain ends in an anchor of the root file."""
     reached: bool | None
     """A connection in the goal's mode would succeed; None where that does not count."""
 
@@ -90,10 +88,8 @@ def at_once(
     return [each.result() for each in asked]
 
 
-def facts_for(connection: Connection | None, around: Surroundings, target: str | None) -> Facts:
+def facts_for(connection: Connection, around: Surroundings, target: str | None) -> Facts:
     """The root file that decides, in libpq's own order, and what libpq finds there."""
-    if connection is None:
-        return rootfile.default(around, target)
     chosen = connection.settings
     own = client_certificate(connection)
     if target is not None:
@@ -127,27 +123,27 @@ def check(
     strict: bool,
     now: datetime,
     problems: Sequence[str] = (),
-    every: bool = False,
+    every: bool,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Judge the root file that decides these connections, and each of them, side by side.
 
-    With several connections the report's root file is libpq's default; each one is judged by its
-    own.
+    It is one connection or, with *every*, all that are known: then the report's root file is
+    libpq's default; each connection is judged by its own.
     """
-    files = [facts_for(connection, around, target) for connection in connections]
-    facts = files[0] if files and not every else rootfile.default(around, target)
+    pairs = [(each, facts_for(each, around, target)) for each in connections]
+    facts = rootfile.default(around, target) if every else pairs[0][1]
     findings = rootfile.judge(facts, around, now, warn_days)
     findings += [Finding("service-unusable", "warning", problem) for problem in problems]
     found = at_once(
         lambda pair: probe(
             pair[0], pair[1], goal=goal, timeout=timeout, warn_days=warn_days, now=now
         ),
-        tuple(zip(connections, files, strict=True)),
+        pairs,
         progress,
     )
     verdicts = [verdict for each in found for verdict in each]
-    if every and not connections:
+    if not connections:
         findings.append(
             Finding(
                 "no-known-server",
@@ -272,14 +268,14 @@ def probe(
 def _shake(connection: Connection, server: Server, facts: Facts, timeout: float) -> Handshake:
     chosen = connection.settings
     trust = Trust(
-        root_file=facts.path if facts.state in ("loads", "unloadable") else None,
+        root_file=facts.path if facts.state == "loads" else None,
         system=facts.state == "system",
         # libpq looks for root.crl only where neither is set.
         crl_file=chosen.sslcrl or (None if chosen.sslcrldir else facts.crl_file),
         crl_folder=chosen.sslcrldir,
     )
     return shake_hands(
-        server.host or server.hostaddr or "",
+        server.host,
         server.port,
         hostaddr=server.hostaddr,
         trust=trust,
@@ -314,7 +310,7 @@ def _socket(connection: Connection, server: Server, goal: str) -> Verdict:
         sslmodes=(),
         origin=connection.origin,
     )
-    return Verdict(report, (finding,), False, None)
+    return Verdict(report, (finding,), None)
 
 
 def _judge(
@@ -328,10 +324,8 @@ def _judge(
 ) -> Verdict:
     chosen = connection.settings
     anchor = _anchor(shaken, facts)
-    public = (
-        anchor is None or catalogue.name_of(anchor.sha256) is not None or facts.state == "system"
-    )
-    shown = shaken.shown_to(server.host or None, public_anchor=public)
+    public = anchor is None or catalogue.name_of(anchor.sha256) is not None
+    shown = shaken.shown_to(server.host, public_anchor=public)
     modes = outcomes(
         facts.anchors,
         shown,
@@ -347,14 +341,16 @@ def _judge(
         if shown.host_name_error is not None:
             findings.append(reasons.about_host_name(shaken, server, shown.host_name_error))
         findings += reasons.about_served(shaken, warn_days, now)
-    if aimed is not None and reached:
+    if aimed is None:
+        pass  # the answer's own finding says why
+    elif reached:
         findings = [_softened(each) for each in findings]
         if goal in ("verify-ca", "verify-full"):
             what = "chain and host name verified" if goal == "verify-full" else "chain verified"
             findings.insert(0, Finding("verified", "ok", f"{where} {goal}: encrypted, {what}"))
         else:
             findings.insert(0, Finding("reached", "ok", f"{where} {goal}: {aimed.outcome}"))
-    elif aimed is not None and not any(each.exit_code for each in findings):
+    elif not any(each.exit_code for each in findings):
         # The root file itself is the reason, which its own findings explain.
         message = (aimed.libpq_message or "it fails").splitlines()[0]
         findings.append(Finding("goal-missed", "error", f"{where} {goal}: {message}"))
@@ -374,10 +370,10 @@ def _judge(
         verify_error=shaken.verify_error,
         effective_sslmode=chosen.sslmode,
         sslmodes=modes,
-        conninfo=better if better and shaken.answer == "tls" else None,
+        conninfo=better if shaken.answer == "tls" else None,
         origin=connection.origin,
     )
-    return Verdict(report, tuple(findings), shaken.verified, reached)
+    return Verdict(report, tuple(findings), reached)
 
 
 def _achieves(mode: ModeOutcome, goal: str) -> bool:
@@ -395,7 +391,7 @@ def _softened(finding: Finding) -> Finding:
 
 
 def _anchor(shaken: Handshake, facts: Facts) -> Anchor | None:
-    if not shaken.built or not shaken.verified:
+    if not shaken.built:
         return None
     last = shaken.built[-1]
     blocks = () if facts.parsed is None else facts.parsed.readable
@@ -420,7 +416,7 @@ def _about_mode(
                     "warning",
                     "verify-ca does not look at the host name, and anybody can get a certificate "
                     "under a public root",
-                    (better,) if better else (),
+                    (better,),
                 )
             ]
         return []
@@ -436,10 +432,10 @@ def _about_mode(
             "weak-sslmode",
             "warning",
             f"{where}: sslmode is {effective}, from {source}; it is weaker than {goal}",
-            (better,) if better else (),
+            (better,),
         )
     ]
-    if effective in ("prefer", "allow") or now.outcome == "plaintext":
+    if effective == "prefer" or now.outcome == "plaintext":
         ends = "ends in plaintext" if now.outcome == "plaintext" else "can be forced into plaintext"
         found.append(
             Finding(
@@ -447,7 +443,7 @@ def _about_mode(
                 "warning",
                 f"{where}: with {effective} the connection {ends} where the server or somebody on "
                 "the way allows it, password included",
-                (better,) if better else (),
+                (better,),
             )
         )
     return found

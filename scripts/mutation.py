@@ -69,6 +69,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
                 "all_of_the_environment",
                 "all_without_any_server_says_so",
                 "impact_foretells_what_psql_will_do",
+                "a_server_that_is_gone_at_the_second_look_is_no_bug",
                 "the_text_of_an_impact_names_each_server_and_the_way_out",
             )
         ),

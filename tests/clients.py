@@ -237,7 +237,10 @@ class Libpqs:
     def __getitem__(self, major: int) -> Libpq:
         """Raises ClientMissing where this version cannot be had, and does not try twice."""
         found = self._started.get(major)
-        if found is None or (isinstance(found, Libpq) and not found.alive):
+        if isinstance(found, Libpq) and not found.alive:
+            found.close()
+            found = None
+        if found is None:
             try:
                 found = Libpq(_fetch(WHEELS[major]), self._user)
             except ClientMissing as missing:

@@ -112,7 +112,8 @@ class Postgres:
         self.settings = Settings()
         self.folder = folder
         self._guard = guard
-        self._generation = 0
+        self._known_by = os.getpid()
+        """A fork (scripts/mutation.py) does not know what the forks before it have left."""
         self._mark = 0
         self._own_pids: set[int] = set()
         self._resident: frozenset[int] = frozenset()
@@ -234,7 +235,7 @@ class Postgres:
 
         Raises PostgresFailed with the log where the server refuses them; the old ones stay.
         """
-        if settings == self.settings:
+        if settings == self.settings and self._known_by == os.getpid():
             return
         try:
             self._reload(settings)
@@ -242,12 +243,13 @@ class Postgres:
             self._reload(self.settings)
             raise
         self.settings = settings
+        self._known_by = os.getpid()
 
     def _reload(self, settings: Settings) -> None:
         before = self._log_size()
-        self._generation += 1
-        wanted = str(self._generation)
-        _write(self.folder / "data", settings, self._generation)
+        generation = time.monotonic_ns()
+        wanted = str(generation)
+        _write(self.folder / "data", settings, generation)
         if sys.platform != "win32":
             os.kill(self._pid, signal.SIGHUP)
 

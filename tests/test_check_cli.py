@@ -23,7 +23,7 @@ import pytest
 from cryptography import x509
 
 import qs_certs
-from qs_certs import accounts, catalogue, sources
+from qs_certs import accounts, catalogue, diagnosis, sources
 from qs_certs.bundle import canonical
 from qs_certs.errors import WrongUsage
 from qs_certs.render import INTUNE_LIMIT
@@ -684,12 +684,18 @@ def test_impact_foretells_what_psql_will_do(affected: Program, psql: Psql, pki: 
     assert {name: each["after"] for name, each in told.items()} == AFTER
     living = [name for name, outcome in BEFORE.items() if outcome is not None]
     assert {name: real(name) for name in living} == {name: BEFORE[name] for name in living}
-    assert "stops working" in told["strict"]["note"]
-    assert "plaintext" in told["lax"]["note"]
+    assert told["strict"]["note"] == "this connection stops working"
+    falls = "this connection silently falls back to plaintext, password included"
+    assert told["lax"]["note"] == falls
+    assert not any(each["verified_after"] for each in told.values())
     assert told["plain"]["note"] is None
     assert "cannot be reached" in told["dead"]["note"]
+    where = f"localhost:{told['strict']['port']}"
     for name in ("strict", "lax"):
-        assert any("--dedicated" in fix for fix in told[name]["fix"])
+        first, second, third = told[name]["fix"]
+        assert first.startswith("qs-certs install --from ")
+        assert second.startswith("qs-certs install --dedicated ")
+        assert third.endswith(f" of {where}")
 
     done = affected("install", "--offline", "--impact", "--json")
     assert done.code == 0
@@ -702,9 +708,27 @@ def test_impact_foretells_what_psql_will_do(affected: Program, psql: Psql, pki: 
     done = affected("install", "--from", own, "--sha256", sha256, "--impact", "--json")
     told = impacts(done)
     assert (told["strict"]["before"], told["strict"]["after"]) == ("fails", "encrypted")
+    assert (told["strict"]["note"], told["strict"]["fix"]) == (None, [])
     assert told["strict"]["verified_after"]
     assert not told["strict"]["verified_before"]
     assert {real("strict"), real("lax")} == {"encrypted"}
+
+
+def test_a_server_that_is_gone_at_the_second_look_is_no_bug(
+    affected: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = diagnosis.probe
+    looks: list[int] = []
+
+    def probe(*args: Any, **options: Any) -> tuple[diagnosis.Verdict, ...]:
+        looks.append(1)
+        found = real(*args, **options)
+        return found if len(looks) % 2 else found * 2  # the next of several hosts, too
+
+    monkeypatch.setattr(diagnosis, "probe", probe)
+    monkeypatch.setattr(diagnosis, "WORKERS", 1)
+    done = affected("install", "--offline", "--impact", "--dry-run", "--json")
+    assert {name: each["after"] for name, each in impacts(done).items()} == AFTER
 
 
 def test_a_dedicated_file_has_no_impact(affected: Program) -> None:

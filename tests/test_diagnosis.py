@@ -6,6 +6,7 @@ PostgreSQL the real psql: both succeed or both fail.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shlex
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,9 +26,10 @@ from typing import Any
 import pytest
 
 from qs_certs import accounts, catalogue, diagnosis, sources
+from qs_certs.accounts import Progress
 from qs_certs.bundle import canonical
 from qs_certs.catalogue import Root
-from qs_certs.diagnosis import at_once
+from qs_certs.knowledge import FINDINGS
 from tests import clients
 from tests.clients import ClientMissing, Libpqs, Psql
 from tests.conftest import Pki
@@ -59,8 +62,20 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pki: Pki) -> Progra
     return Program(home)
 
 
+SOFTENED = {"error": "warning"}
+"""What is wrong where the goal is reached all the same."""
+OTHERWISE = {
+    "unix-socket": "ok",  # what is explained is the refusal of one
+    "root-crl-present": "error",  # only the pipe is in these tests
+}
+
+
 def codes(done: Done) -> dict[str, dict[str, Any]]:
-    return {finding["code"]: finding for finding in done.document["findings"]}
+    found = {finding["code"]: finding for finding in done.document["findings"]}
+    for code, finding in found.items():
+        explained = OTHERWISE.get(code, FINDINGS[code].severity)
+        assert finding["severity"] in (explained, SOFTENED.get(explained)), finding
+    return found
 
 
 def at_fault(done: Done) -> set[str]:
@@ -76,8 +91,24 @@ def server_of(done: Done) -> dict[str, Any]:
 # --- side by side ---------------------------------------------------------------------------------
 
 
+def at_once(
+    work: Callable[[int], Any], items: Sequence[int], progress: Progress | None = None
+) -> list[Any]:
+    """diagnosis.at_once, with an end where it waits for ever."""
+    answer: Future[list[Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(diagnosis.at_once(work, items, progress))
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answer.result(5)
+
+
 def test_several_are_asked_at_the_same_time_and_answer_in_their_order() -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=4)
     done: list[tuple[int, int]] = []
 
     def work(number: int) -> tuple[int, bool]:
@@ -91,9 +122,10 @@ def test_several_are_asked_at_the_same_time_and_answer_in_their_order() -> None:
 
 def test_one_is_asked_without_a_thread() -> None:
     here = threading.get_ident()
-    assert at_once(lambda _: threading.get_ident(), []) == []
-    assert at_once(lambda _: threading.get_ident(), [1]) == [here]
-    assert here not in at_once(lambda _: threading.get_ident(), [1, 2])
+    assert diagnosis.at_once(lambda _: threading.get_ident(), []) == []
+    assert diagnosis.at_once(lambda _: threading.get_ident(), [1]) == [here]
+    together = threading.Barrier(2, timeout=4)  # the control: two
+    assert sorted(at_once(lambda _: together.wait(), [1, 2])) == [0, 1]
 
 
 def test_more_than_there_are_threads_for_are_all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,6 +488,111 @@ def test_an_issuer_whose_key_nobody_can_check_is_not_called_an_impostor(
     assert at_fault(program(*CHECK, world.conninfo)) == {"impostor-root"}
 
 
+def modes(done: Done) -> dict[str, dict[str, Any]]:
+    return {each["mode"]: each for each in server_of(done)["sslmodes"]}
+
+
+def test_verify_ca_resists_an_attacker_only_under_a_root_of_one_s_own(
+    program: Program, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libpq documentation, "SSL Mode Descriptions": anybody gets a certificate under a public CA."""
+    strict = world.conninfo + " sslmode=verify-ca"
+    own = modes(program(*CHECK, strict))
+    sha256 = world.pki.root.certificate.sha256
+    monkeypatch.setattr(catalogue, "_NAMES", {sha256: "a public root"})
+    public = modes(program(*CHECK, strict))
+    for found, ca in ((own, True), (public, False)):
+        assert found["verify-ca"]["resists_man_in_the_middle"] is ca
+        assert found["verify-full"]["resists_man_in_the_middle"] is True
+        assert found["require"]["resists_man_in_the_middle"] is False
+
+
+@pytest.mark.parametrize(
+    ("goal", "code", "words"),
+    [
+        ("verify-full", "verified", "verify-full: encrypted, chain and host name verified"),
+        ("verify-ca", "verified", "verify-ca: encrypted, chain verified"),
+        ("require", "reached", "require: encrypted"),
+        ("prefer", "reached", "prefer: encrypted"),
+        ("allow", "reached", "allow: plaintext"),
+        ("disable", "reached", "disable: plaintext"),
+    ],
+)
+def test_good_news_says_what_was_reached(
+    program: Program, world: World, goal: str, code: str, words: str
+) -> None:
+    full = world.conninfo + " sslmode=verify-full"
+    done = program(*CHECK, full, "--sslmode", goal)
+    assert done.code == 0
+    assert set(codes(done)) == {code}
+    assert codes(done)[code]["severity"] == "ok"
+    assert codes(done)[code]["message"].endswith(f":{world.postgres.port} {words}")
+
+
+def test_verify_ca_as_a_goal_is_told_what_it_does_not_do(program: Program, world: World) -> None:
+    aim = ("--sslmode", "verify-ca")
+    done = program(*CHECK, world.conninfo + " sslmode=verify-ca", *aim)
+    finding = codes(done)["public-root-verify-ca"]
+    assert finding["severity"] == "warning"
+    assert finding["fix"] + finding["advice"] == [server_of(done)["conninfo"]]
+    stricter = program(*CHECK, world.conninfo + " sslmode=verify-full", *aim)
+    assert "public-root-verify-ca" not in codes(stricter)
+    milder = program(*CHECK, world.conninfo + " sslmode=verify-ca", "--sslmode", "require")
+    assert set(codes(milder)) == {"reached"}
+    assert "weak-sslmode" not in codes(stricter)
+    assert "public-root-verify-ca" not in codes(program(*CHECK, world.conninfo))
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "source"),
+    [
+        ("sslmode=require", {}, "the connection string"),
+        ("service=own", {}, "the service file"),
+        ("", {"PGSSLMODE": "require"}, "the environment (PGSSLMODE)"),
+        ("", {}, "libpq's default"),
+    ],
+    ids=["string", "service", "environment", "default"],
+)
+def test_a_weak_mode_is_told_with_where_it_comes_from(
+    program: Program, world: World, words: str, env: dict[str, str], source: str
+) -> None:
+    (world.home / ".pg_service.conf").write_text("[own]\nsslmode=require\n")
+    done = dataclasses.replace(program, env=env)(*CHECK, f"{world.conninfo} {words}")
+    finding = codes(done)["weak-sslmode"]
+    assert finding["severity"] == "warning"
+    assert f", from {source}; it is weaker than verify-full" in finding["message"]
+    possible = codes(done).get("plaintext-possible")
+    assert (possible is None) is bool(words or env)
+    if possible is not None:
+        assert possible["severity"] == "warning"
+        assert possible["fix"] + possible["advice"] == [server_of(done)["conninfo"]]
+
+
+def test_what_is_not_shown_is_not_judged(program: Program) -> None:
+    with serving(answering(b"N")) as server:
+        report = server_of(program(*CHECK, f"host=localhost port={server.port}"))
+    assert (report["host_name_ok"], report["anchor"], report["chain"]) == (None, None, [])
+    assert (report["conninfo"], report["verify_error"]) == (None, None)
+
+
+def test_a_server_that_is_named_by_its_address_is_shown_by_it(
+    program: Program, world: World
+) -> None:
+    done = program(*CHECK, world.postgres.conninfo(None), "--sslmode", "require")
+    assert server_of(done)["host"] == "127.0.0.1"
+    where = f"127.0.0.1:{world.postgres.port} "
+    assert codes(done)["reached"]["message"].startswith(where)
+
+
+def test_a_chain_that_is_not_verified_has_no_anchor(program: Program, world: World) -> None:
+    assert server_of(program(*CHECK, world.conninfo))["anchor"]["position"] == 1
+    world.root_file.write_bytes(world.pki.other.certificate.pem)
+    report = server_of(program(*CHECK, world.conninfo))
+    assert (report["anchor"], report["host_name_ok"]) == (None, True)
+    connect("wrong.test")(world)
+    assert server_of(program(*CHECK, world.conninfo))["host_name_ok"] is False
+
+
 def test_a_wrong_name_and_an_unknown_root_are_both_told(program: Program, world: World) -> None:
     world.root_file.write_bytes(world.pki.other.certificate.pem)
     connect("wrong.test")(world)
@@ -468,6 +605,9 @@ def test_a_certificate_that_ends_soon_is_told(program: Program, world: World) ->
     finding = codes(done)["certificate-expires-soon"]
     assert done.code == 0
     assert "db.test" in finding["message"]  # and not the intermediate, which lasts years
+    assert next(iter(codes(done))) == "verified"  # the good news first
+    required = program(*CHECK, world.conninfo, "--warn-days", "100", "--sslmode", "require")
+    assert list(codes(required))[:2] == ["reached", "certificate-expires-soon"]
     assert "certificate-expires-soon" not in codes(program(*CHECK, world.conninfo))
     assert program(*CHECK, world.conninfo, "--warn-days", "100", "--strict").code == 3
 
@@ -500,6 +640,40 @@ def test_a_client_certificate_is_left_alone_where_the_connection_wants_none(
         full = f"{world.conninfo} sslmode=verify-full sslcertmode={mode}"
         assert program(*CHECK, full).code == code
         assert libpq.connect(full, world.home).outcome == outcome
+
+
+@pytest.mark.libpq
+def test_the_systems_roots_verify_where_libpq_says_so(
+    program: Program, world: World, libpqs: Libpqs
+) -> None:
+    """sslrootcert=system is libpq 16's."""
+    try:
+        libpq = libpqs[17]
+    except ClientMissing as missing:
+        pytest.skip(str(missing))
+    own = world.home / "system.pem"
+    full = world.conninfo + " sslrootcert=system"
+    for issuer, code, outcome in ((world.pki.root, 0, "encrypted"), (world.pki.other, 3, "fails")):
+        own.write_bytes(issuer.certificate.pem)
+        env = {"SSL_CERT_FILE": str(own)}
+        assert dataclasses.replace(program, env=env)(*CHECK, full).code == code
+        assert libpq.connect(full, world.home, env).outcome == outcome
+
+
+@pytest.mark.psql
+def test_the_lowest_version_of_tls_is_the_one_that_was_asked_for(
+    program: Program, world: World, psql: Psql
+) -> None:
+    world.postgres.set_tls(world.pki.chain, world.pki.leaf.key_pem, max_protocol="TLSv1.2")
+    full = world.conninfo + " sslmode=verify-full"
+    for words, outcome in (
+        ("", "encrypted"),
+        (" ssl_min_protocol_version=TLSv1.2", "encrypted"),
+        (" ssl_min_protocol_version=TLSv1.3", "fails"),
+        (" ssl_min_protocol_version=''", "encrypted"),
+    ):
+        assert modes(program(*CHECK, full + words))["verify-full"]["outcome"] == outcome
+        assert psql.connect(full + words, world.home).outcome == outcome
 
 
 def test_sslcrldir_replaces_root_crl(program: Program, world: World, psql: Psql) -> None:
@@ -644,6 +818,8 @@ def test_a_damaged_file_that_holds_the_issuer_is_the_only_thing_at_fault(
     world.root_file.write_bytes(damaged)
     done = program(*CHECK, world.conninfo)
     assert at_fault(done) == {"root-unloadable", "goal-missed"}
+    why = modes(done)["verify-full"]["libpq_message"].splitlines()[0]
+    assert codes(done)["goal-missed"]["message"].endswith(f" verify-full: {why}")
     # The control: another root in the damaged file does not explain the chain.
     world.root_file.write_bytes(
         damaged.replace(pki.root.certificate.pem, pki.other.certificate.pem)
@@ -758,12 +934,29 @@ def test_direct_tls_is_verified_where_it_is_taken(program: Program, pki: Pki) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX")
-@pytest.mark.parametrize("words", [["host=/tmp"], ["-p", "5432"], ["dbname=x"]])
-def test_a_unix_socket_is_no_server_to_verify(program: Program, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "host"),
+    [
+        (["host=/tmp"], "/tmp"),
+        (["host=/tmp,localhost port=1,1"], "/tmp"),  # whether it answers is not ours to try
+        (["-p", "5432"], "(the default socket)"),
+        (["dbname=x"], "(the default socket)"),
+    ],
+)
+def test_a_unix_socket_is_no_server_to_verify(
+    program: Program, words: list[str], host: str
+) -> None:
     done = program(*CHECK, *words)
     assert done.code == 0
     assert set(codes(done)) == {"unix-socket"}
-    assert server_of(done)["sslmodes"] == []
+    finding = codes(done)["unix-socket"]
+    assert finding["severity"] == "ok"
+    assert finding["message"].startswith(f"{host} is a Unix socket")
+    server = server_of(done)
+    assert (server["host"], server["sslmodes"]) == (host, [])
+    assert server["answer"] == "unreachable"
+    program.root_file.unlink()  # nothing was reached that would make this a trifle
+    assert at_fault(program(*CHECK, *words)) == {"root-missing"}
 
 
 # --- several hosts --------------------------------------------------------------------------------
@@ -802,6 +995,36 @@ def test_the_next_host_is_not_tried_where_the_first_refused(program: Program, pk
         assert [each["answer"] for each in done.document["servers"]] == ["refused"]
         assert done.code == 3
         assert second.received == []
+
+
+# --- all that are known ---------------------------------------------------------------------------
+
+
+def test_of_all_connections_each_is_judged_by_its_own_file_and_the_default_is_shown(
+    program: Program, world: World
+) -> None:
+    own = world.home / "own.crt"
+    own.write_bytes(world.root_file.read_bytes())
+    world.root_file.write_bytes(world.pki.other.certificate.pem)
+    where = f"host=localhost\nport={world.postgres.port}\nsslmode=verify-full\n"
+    services = world.home / ".pg_service.conf"
+    services.write_text(f"[own]\n{where}sslrootcert={own}\n[default]\n{where}")
+    done = program(*CHECK, "--all")
+    file = done.document["root_file"]
+    assert (file["path"], file["decided_by"]) == (str(world.root_file), "default")
+    reached = {
+        each["origin"].split()[1]: each["verify_error"] is None for each in done.document["servers"]
+    }
+    assert reached == {"own": True, "default": False}
+    assert "no-known-server" not in codes(done)
+    one = program(*CHECK, "--service", "own").document["root_file"]
+    assert (one["path"], one["decided_by"]) == (str(own), "service")
+    services.unlink()
+    none = program(*CHECK, "--all")
+    assert (none.code, none.document["servers"]) == (0, [])
+    assert set(codes(none)) == {"no-known-server"}
+    assert codes(none)["no-known-server"]["severity"] == "ok"
+    assert none.document["root_file"]["path"] == str(world.root_file)
 
 
 # --- manners --------------------------------------------------------------------------------------
@@ -866,5 +1089,6 @@ def test_plaintext_is_called_possible_where_it_is(
 ) -> None:
     done = program(*CHECK, f"{world.conninfo} sslmode={mode}")
     assert ("plaintext-possible" in codes(done)) is possible
-    assert ("ends in plaintext" in done.out) is (mode in ("disable", "allow"))
+    ends = "ends in" if mode in ("disable", "allow") else "can be forced into"
+    assert (f"with {mode} the connection {ends} plaintext where" in done.out) is possible
     assert "sslmode=prefer" not in str([each["fix"] for each in codes(done).values()])

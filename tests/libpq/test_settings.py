@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +154,52 @@ def test_what_is_none_of_the_forms_is_refused(text: str) -> None:
 def test_a_jdbc_url_means_what_pgjdbc_makes_of_it(text: str, values: dict[str, str]) -> None:
     defaults = {"host": "localhost", "port": "5432", "sslmode": "prefer"}
     assert parse_conninfo("jdbc:postgresql:" + text).values == {**defaults, **values}
+
+
+# What a URL may say of libpq's settings, as pgjdbc writes it (PGProperty.java); sslNegotiation is
+# pgjdbc 42.7.4's.
+PROPERTIES = {
+    "user": "user",
+    "PGHOST": "host",
+    "PGPORT": "port",
+    "PGDBNAME": "dbname",
+    "service": "service",
+    "sslmode": "sslmode",
+    "sslrootcert": "sslrootcert",
+    "sslcert": "sslcert",
+    "sslkey": "sslkey",
+    "sslNegotiation": "sslnegotiation",
+    "gssEncMode": "gssencmode",
+    "ApplicationName": "application_name",
+}
+PGJDBC = Path("/usr/share/java/postgresql.jar")
+
+
+@pytest.mark.parametrize(("name", "keyword"), PROPERTIES.items(), ids=PROPERTIES)
+def test_a_property_of_pgjdbc_is_a_setting_of_libpq(name: str, keyword: str) -> None:
+    assert parse_conninfo(f"jdbc:postgresql:?{name}=54").values[keyword] == "54"
+    assert "54" not in parse_conninfo(f"jdbc:postgresql:?my{name}=54").values.values()
+
+
+@pytest.mark.skipif(not PGJDBC.exists(), reason="needs pgjdbc: Debian's libpostgresql-jdbc-java")
+def test_these_properties_are_pgjdbc_s() -> None:
+    with zipfile.ZipFile(PGJDBC) as jar:
+        known = jar.read("org/postgresql/PGProperty.class")
+    assert [name for name in PROPERTIES if name.encode() not in known] in ([], ["sslNegotiation"])
+    assert b"myuser" not in known
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("```\nhost=h port=80\n```", id="a block"),
+        pytest.param("  ```sh\nhost=h port=80\n  ```\n", id="a block of a language"),
+        pytest.param("`host=h port=80`", id="inline"),
+        pytest.param("\n`host=h port=80` ", id="inline, with space around"),
+    ],
+)
+def test_markdown_around_the_whole_is_taken_off(text: str) -> None:
+    assert parse_conninfo(text).values == {"host": "h", "port": "80"}
 
 
 @pytest.mark.parametrize(

@@ -651,3 +651,34 @@ def test_words_are_split_as_the_shell_splits_them(text: str) -> None:
 def test_the_corrected_command_survives_the_shell(values: dict[str, str]) -> None:
     given_ = Given({"host": "h", **values})
     assert the_shell_gives(corrected_psql(given_)) == [corrected(given_)]
+
+
+SETTINGS = {"HOSTNAME": "host", "PORT": "port", "USERNAME": "user", "DBNAME": "dbname"}
+
+
+def options_of_psql() -> Iterator[tuple[str, str]]:
+    """Each option that psql's own help names, and what it calls the argument ("" without one)."""
+    shown = subprocess.run(["psql", "--help"], capture_output=True, text=True, check=True).stdout
+    for line in re.findall("^ +(-.*)", shown, re.MULTILINE):
+        named = re.search("=([A-Z]+)", line)
+        argument = named[1] if named else ""
+        for option in re.findall(r"(?<![\w-])(--[a-z-]+|-[\w?])(?=[=,\[ ]|$)", line.split("  ")[0]):
+            yield option, argument
+
+
+@needs_psql
+def test_every_option_of_psql_is_known_with_its_argument() -> None:
+    options = dict(options_of_psql())
+    assert {"-h", "--host", "-W", "--set", "-?", "--echo-all", "--record-separator"} <= set(options)
+    assert (options["-U"], options["--csv"], options["--help"]) == ("USERNAME", "", "")
+    for option, argument in options.items():
+        forms = [option]
+        if argument:
+            forms = [f"{option} 54", f"{option}{'=' if option.startswith('--') else ''}54"]
+        keyword = SETTINGS.get(argument)
+        for form in forms:
+            expected = {keyword: "54"} if keyword else {"application_name": "a"}
+            rest = "" if keyword else " application_name=a"
+            assert parse_conninfo(f"psql {form}{rest}").values == expected, form
+    with pytest.raises(WrongUsage, match="an option that psql does not have"):
+        parse_conninfo("psql --no-such")
