@@ -211,10 +211,13 @@ def _negated(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield "test", ast.UnaryOp(ast.Not(), node.test)
 
 
-def _is_type(value: ast.AST | None) -> bool:
-    """What only a type checker looks at: Judge = Callable[...], Outcome = TypeVar(...)."""
-    return isinstance(value, ast.Subscript) or (
-        isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
+def _is_for_type_checkers(statement: ast.stmt) -> bool:
+    """Judge = Callable[...], Outcome = TypeVar(...), and TYPE_CHECKING = False itself."""
+    value = getattr(statement, "value", None)
+    return (
+        isinstance(value, ast.Subscript)
+        or (isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar")
+        or ast.unparse(statement) == "TYPE_CHECKING = False"
     )
 
 
@@ -285,7 +288,7 @@ def mutants(source: str) -> list[Mutant]:
     for position, top in enumerate(tree.body):
         if not isinstance(top, (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)):
             continue
-        if _is_type(getattr(top, "value", None)):
+        if _is_for_type_checkers(top):
             continue
         holder = ast.Module([top], [])
         for parent, field, index, function, inside in list(_sites(holder, "", False)):

@@ -14,6 +14,7 @@ SOURCE = '''
 LIMIT = 3
 Alias = list[int]
 Kind = TypeVar("Kind")
+TYPE_CHECKING = False
 
 
 class Box:
@@ -56,6 +57,8 @@ def test_mistakes_are_made_where_one_could_make_them() -> None:
     assert "docstring" not in changes
     assert "Alias" not in changes
     assert "Kind" not in changes
+    assert "TYPE_CHECKING" not in changes
+    assert "False → True" not in changes
 
 
 def test_a_mutant_leaves_the_source_as_it_was() -> None:
