@@ -53,7 +53,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "libpq.hostname": ("libpq/test_hostname.py", CORNERS),
     "libpq.outcomes": ("libpq/test_outcomes.py", CORNERS),
     "libpq.settings": SETTINGS,
-    "libpq.pasted": SETTINGS,
+    "libpq.pasted": (*SETTINGS, "test_pasted.py"),
     "rootfile": (
         "test_rootfile.py",
         "test_windows_rules.py::test_a_lost_default_is_absent_for_libpq_and_told_with_a_way_out",
@@ -96,7 +96,7 @@ WITNESSES: dict[str, tuple[str, ...]] = {
     "bundle": ("test_file_shapes.py", "test_bundle_laws.py"),
     "merging": ("test_file_shapes.py", "test_bundle_laws.py"),
     "libpq.settings": ("test_check_cli.py",),
-    "libpq.pasted": ("test_check_cli.py", "test_pasted.py"),
+    "libpq.pasted": ("test_check_cli.py",),
     "rootfile": ("test_check_cli.py", "test_diagnosis.py"),
     "files": (*SLOW, "faults/test_editors.py", *FAULTS),
     "store": FAULTS,
