@@ -124,14 +124,16 @@ class _Start(Value):
 def parse(raw: bytes, *, text_mode: bool = False) -> Bundle:
     """Read *raw* as OpenSSL does.  Never fails; time is linear in the length.
 
-    With *text_mode* as OpenSSL before 3.4 does on Windows (openssl:crypto/x509/by_file.c
-    X509_load_cert_crl_file_ex, `BIO_new_file(file, "r")`): the first Ctrl-Z ends the file.
+    With *text_mode* as every OpenSSL on Windows does.  Before 3.4 the first Ctrl-Z ends the file
+    there (openssl:crypto/x509/by_file.c X509_load_cert_crl_file_ex, `BIO_new_file(file, "r")`);
+    later ones read on ("rb"), and give the file up at a damaged block behind it.
     Where OpenSSL has given up, reading goes on with less trust: a block then has to start at the
     start of a line, and ends before the next one starts.
     """
     if text_mode and (end := raw.find(CTRL_Z)) >= 0:
-        before = parse(raw[:end])
-        return Bundle(raw, before.blocks, end if before.stop is None else before.stop)
+        seen, whole = parse(raw[:end]), parse(raw)
+        refusing = whole if seen.damaged is None and whole.damaged is not None else seen
+        return Bundle(raw, refusing.blocks, end if seen.stop is None else seen.stop)
     blocks: list[Block] = []
     at, line, counted = 0, 1, 0
     stop: int | None = None

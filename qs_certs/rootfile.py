@@ -120,7 +120,8 @@ def look(
         why = bundle.NOTHING_FOUND if readable else why
         return Facts(path, decided_by, "unloadable", None, readable, why, crl, client)
     parsed = openssl.parse(content)
-    # An OpenSSL that reads on behind a Ctrl-Z may find there what another needs.
+    # Of an OpenSSL that ends at a Ctrl-Z and one that reads on, each may refuse what the other
+    # loads; that of this Python is one of them.
     if loaded.error is not None or (openssl.TEXT_MODE and parsed.problem is not None):
         reason = parsed.problem or loaded.error
         return Facts(path, decided_by, "unloadable", parsed, True, reason, crl, client)
