@@ -112,6 +112,7 @@ def test_remove_of_the_last_certificate_removes_the_file() -> None:
     assert (plan.after, plan.removed) == (None, (G2.name,))
     assert plan_remove(EMBEDDED, [G2.sha256], b"").after == b""  # it was empty before us
     assert plan_remove(b"# mine\n" + EMBEDDED, [G2.sha256], None).after == b"# mine\n"
+    assert plan_remove(EMBEDDED + b"\x1a", [G2.sha256], None).after is None  # cmd's end of file
     assert not plan_remove(None, [G2.sha256], None).changes
     assert not plan_remove(b"# mine\n", [G2.sha256], None).changes
 

@@ -300,8 +300,9 @@ def test_a_der_certificate_that_was_cut_off_costs_no_other(missing: int) -> None
     """Found by the fuzzer: the length that it claims reaches into the block behind it."""
     content = P.right[:-missing]
     for der in (P.third, P.other):
-        merged = merge(content, [der])
-        assert (merged.damage, merged.repaired) == ((), ())
+        merged = merge(content, [der], text_mode=openssl.TEXT_MODE)
+        assert merged.damage == ()
+        assert merged.repaired == () or openssl.TEXT_MODE  # one of its bytes may be a Ctrl-Z
         content = merged.data
     assert parse(content).fingerprints == {fingerprint(P.third), fingerprint(P.other)}
     assert openssl.load_bytes(content).certificates == 2

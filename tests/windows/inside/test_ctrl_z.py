@@ -137,7 +137,7 @@ def test_damage_behind_it_is_refused_until_repair_is_asked_for(program: Program)
     write(program, content)
     found = codes(program("check", "--json"))
     assert found["root-unloadable"]["fix"] == ["qs-certs install --repair"]
-    assert_one_clear_error(program("install", "--offline", "--json"), 1, "line 24, block 2")
+    assert_one_clear_error(program("install", "--offline"), 1, "line 24, block 2")
     assert program.root_file.read_bytes() == content
     program.ok("install", "--offline", "--repair")
     assert program("check").code == 0
