@@ -18,6 +18,8 @@ from qs_certs.values import Value
 CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
 NOTHING_FOUND = "no certificate or crl found"
 BOM = b"\xef\xbb\xbf"
+CTRL_Z = b"\x1a"
+"""The end of a text file for the C library of Windows, wherever it stands in the file."""
 
 _CRL_LABEL = "X509 CRL"
 _LOADED_LABELS = (*CERTIFICATE_LABELS, _CRL_LABEL)
@@ -54,7 +56,8 @@ class Block(Value):
 
 
 class Bundle(Value):
-    """A root file, as OpenSSL reads it.  *stop* is the offset of a NUL byte that ends the reading.
+    """A root file, as OpenSSL reads it.  *stop* is the offset of a byte that ends the reading: a
+    NUL, or a Ctrl-Z where files are read in text mode.
 
     Everything from *stop* on is ignored without a word.  Blocks after a damaged one are listed,
     although OpenSSL, which gives up there, never gets to see them.
@@ -118,12 +121,19 @@ class _Start(Value):
     body: int
 
 
-def parse(raw: bytes) -> Bundle:
+def parse(raw: bytes, *, text_mode: bool = False) -> Bundle:
     """Read *raw* as OpenSSL does.  Never fails; time is linear in the length.
 
+    With *text_mode* as every OpenSSL on Windows does.  Before 3.4 the first Ctrl-Z ends the file
+    there (openssl:crypto/x509/by_file.c X509_load_cert_crl_file_ex, `BIO_new_file(file, "r")`);
+    later ones read on ("rb"), and give the file up at a damaged block behind it.
     Where OpenSSL has given up, reading goes on with less trust: a block then has to start at the
     start of a line, and ends before the next one starts.
     """
+    if text_mode and (end := raw.find(CTRL_Z)) >= 0:
+        seen, whole = parse(raw[:end]), parse(raw)
+        refusing = whole if seen.damaged is None and whole.damaged is not None else seen
+        return Bundle(raw, refusing.blocks, end if seen.stop is None else seen.stop)
     blocks: list[Block] = []
     at, line, counted = 0, 1, 0
     stop: int | None = None

@@ -97,7 +97,7 @@ def _fingerprints(content: bytes | None) -> tuple[str, ...]:
     """The certificates in *content*, in order, whether or not the file as a whole would load."""
     if content is None:
         return ()
-    found = (block.sha256 for block in bundle.parse(content).readable)
+    found = (block.sha256 for block in openssl.parse(content).readable)
     return tuple(dict.fromkeys(sha256 for sha256 in found if sha256))
 
 
@@ -105,7 +105,7 @@ def holds(content: bytes | None, fingerprints: Iterable[str]) -> bool:
     """Whether libpq would find all these certificates in *content*, and load it."""
     if content is None:
         return False
-    parsed = bundle.parse(content)
+    parsed = openssl.parse(content)
     return parsed.problem is None and set(fingerprints) <= parsed.fingerprints - parsed.refusing
 
 
@@ -142,20 +142,21 @@ def _merge(
     before: bytes | None, ders: tuple[bytes, ...], *, repair: bool
 ) -> tuple[merging.Merged, openssl.Loaded | None]:
     """The merged file, and what OpenSSL makes of it; None where it is damaged.  Raises OSError."""
-    merged = merging.merge(before, ders, repair=repair)
+    text_mode = openssl.TEXT_MODE
+    merged = merging.merge(before, ders, repair=repair, text_mode=text_mode)
     # Loaded as seldom as can be: OpenSSL 3 takes seconds for ten thousand certificates.
     loaded = None if merged.damage else openssl.load_bytes(merged.data)
     if loaded is not None and loaded.error is not None:
         # Deeper than the PEM layer: ask OpenSSL about each block.
-        refused = openssl.refused(bundle.parse(before or b""))
-        merged = merging.merge(before, ders, repair=repair, refused=refused)
+        refused = openssl.refused(openssl.parse(before or b""))
+        merged = merging.merge(before, ders, repair=repair, refused=refused, text_mode=text_mode)
         loaded = None if merged.damage else openssl.load_bytes(merged.data)
     return merged, loaded
 
 
 def _prove_loads(loaded: openssl.Loaded, content: bytes, path: str) -> None:
     """OpenSSL has the last word on what libpq will load."""
-    expected = len(bundle.parse(content).fingerprints)
+    expected = len(openssl.parse(content).fingerprints)
     if loaded.error is not None or loaded.certificates != expected:
         raise TargetDamaged(
             f"{path} would not load after the change; nothing was changed",
@@ -178,6 +179,9 @@ def plan_replace(before: bytes | None, roots: Mapping[str, bytes]) -> Plan:
     )
 
 
+_NOTHING = b" \t\r\n\v\f" + bundle.CTRL_Z
+
+
 def plan_remove(before: bytes | None, fingerprints: Collection[str], earlier: bytes | None) -> Plan:
     """Take certificates out.  *earlier* is the content before the newest change that added one.
 
@@ -188,7 +192,7 @@ def plan_remove(before: bytes | None, fingerprints: Collection[str], earlier: by
         return Plan(None, None)
     removed = merging.remove(before, fingerprints, before=earlier)
     after: bytes | None = removed.data
-    if removed.removed and not removed.data.strip() and removed.data != earlier:
+    if removed.removed and not removed.data.strip(_NOTHING) and removed.data != earlier:
         after = None
     return Plan(before, after, (), _names(removed.removed))
 
@@ -624,9 +628,11 @@ def _already(
                     return False
             except OSError as error:
                 raise CouldNotRead(f"cannot read {real}", why=files.reason(error)) from error
-            parsed = bundle.parse(content or b"")
-        if repair and merging.merge(content, (), repair=True).data != content:
-            return False
+            parsed = openssl.parse(content or b"")
+        if repair:
+            mended = merging.merge(content, (), repair=True, text_mode=openssl.TEXT_MODE)
+            if mended.data != content:
+                return False
         return not replace_all or parsed.fingerprints == set(fingerprints)
 
     def conclude(there: Callable[[], bool]) -> TargetResult | None:

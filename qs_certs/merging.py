@@ -15,6 +15,7 @@ from hashlib import sha256
 from qs_certs.bundle import (
     BEGIN,
     BOM,
+    CTRL_Z,
     Block,
     Bundle,
     at_line_start,
@@ -65,6 +66,7 @@ def merge(
     *,
     repair: bool = False,
     refused: Collection[int] = frozenset(),
+    text_mode: bool = False,
 ) -> Merged:
     """Add the certificates *ders* to the root file *raw* (None: there is none).
 
@@ -72,21 +74,22 @@ def merge(
     there stays, byte for byte, except for what had to be mended; the new blocks go to the end.
     *refused* holds the numbers of blocks of *raw* that OpenSSL refuses though `parse` does not.
     *repair* drops what is damaged, and mends also where nothing else has to be written.
+    *text_mode* is that of `parse`: nothing goes behind a Ctrl-Z, and none stays.
     """
     if raw is None:
         raw = b""
     wanted = {sha256(der).hexdigest(): der for der in ders}
-    before = parse(raw)
+    before = parse(raw, text_mode=text_mode)
     trusted = before.fingerprints - before.refusing
     if not repair and not refused and wanted.keys() <= trusted:
         return Merged(raw)
 
     identities = {_identity(before, before.blocks[number - 1]) for number in refused}
     if repair:
-        data, repaired = _repair(raw, identities, wanted)
+        data, repaired = _repair(raw, identities, wanted, text_mode=text_mode)
         bundle = parse(data)
     else:
-        mended = _mend(raw)
+        mended = _mend(raw, text_mode=text_mode)
         data, repaired = mended.data, mended.repaired
         bundle = before if data == raw else parse(data)
         if damage := _damage(bundle, mended, identities, wanted.keys()):
@@ -147,12 +150,12 @@ def _damaged(
 
 
 def _repair(
-    data: bytes, refused: set[bytes], wanted: dict[str, bytes]
+    data: bytes, refused: set[bytes], wanted: dict[str, bytes], *, text_mode: bool
 ) -> tuple[bytes, tuple[str, ...]]:
     """Mend what can be mended and drop the rest, until there is neither; and say so."""
     sentences: list[str] = []
     while True:
-        mended = _mend(data)
+        mended = _mend(data, text_mode=text_mode)
         dropped, said = _drop(mended, refused, wanted)
         sentences += [*mended.repaired, *said]
         if dropped == data:
@@ -245,10 +248,13 @@ class _Mended(Value):
         return found
 
 
-def _mend(raw: bytes) -> _Mended:
+def _mend(raw: bytes, *, text_mode: bool) -> _Mended:
     """*raw*, with everything mended that can be without dropping anything."""
     text, repaired = raw, []
-    for mend in (_mend_der, _mend_utf16, _mend_carriage_returns, _mend_literal_newlines):
+    mends = [_mend_der, _mend_utf16, _mend_carriage_returns, _mend_literal_newlines]
+    if text_mode:
+        mends.insert(2, _mend_ctrl_z)  # what is binary has become text, whose 0x1A is a Ctrl-Z
+    for mend in mends:
         text, sentence = mend(text)
         repaired += [sentence] if sentence else []
     lines = _mend_lines(text)
@@ -258,7 +264,7 @@ def _mend(raw: bytes) -> _Mended:
     return _Mended(lines.data, text, lines.edits, (*repaired, *lines.repaired))
 
 
-_AFTER_BLOCK = re.compile(rb"-----END [A-Z0-9 ]{1,64}-----[\r\n]*|\A")
+_AFTER_BLOCK = re.compile(rb"-----END [A-Z0-9 ]{1,64}-----[\r\n\x1a]*|\A\x1a*")
 
 
 def _mend_der(raw: bytes) -> tuple[bytes, str]:
@@ -311,6 +317,22 @@ def _mend_utf16(raw: bytes) -> tuple[bytes, str]:
             if whole.count(BEGIN) >= text.count(BEGIN):
                 text = whole
     return (text, "converted UTF-16 to UTF-8") if text != raw else (raw, "")
+
+
+_BEGIN_AFTER_CTRL_Z = re.compile(rb"(?<=[^\n\x1a])\x1a+(?=(?:" + BOM + rb")?-----BEGIN )")
+
+
+def _mend_ctrl_z(text: bytes) -> tuple[bytes, str]:
+    """Every Ctrl-Z goes: cmd's `copy a+b` puts one at the end, and `>>` writes on behind it.
+
+    Whoever appended a certificate wants it read, and OpenSSL from 3.4 on does read it.
+    """
+    if CTRL_Z not in text:
+        return text, ""
+    visible = _BEGIN_AFTER_CTRL_Z.sub(b"\n", text).replace(CTRL_Z, b"")
+    if CTRL_Z in text.rstrip(b" \t\r\n" + CTRL_Z):
+        return visible, "removed a Ctrl-Z (byte 0x1A); what stands behind it is read again"
+    return visible, "removed a Ctrl-Z (byte 0x1A) at the end"
 
 
 _CARRIAGE_RETURN_ONLY = re.compile(rb"-----BEGIN [A-Z0-9 ]{1,64}-----\r(?![\r\n])")

@@ -11,11 +11,25 @@ import contextlib
 import os
 import re
 import ssl
+import sys
 from collections.abc import Iterable, Iterator
 
+from qs_certs import bundle
 from qs_certs.bundle import NOTHING_FOUND, Bundle
 from qs_certs.errors import CouldNotWrite
 from qs_certs.values import Value
+
+TEXT_MODE = sys.platform == "win32"
+"""Some libpq here may end its reading at a Ctrl-Z: that of an OpenSSL before 3.4 on Windows.
+
+Later ones read on (openssl/openssl#25716), and the OpenSSL of this Python may be either.  What
+nobody overlooks is what stands in front of it.
+"""
+
+
+def parse(content: bytes) -> Bundle:
+    """What every libpq on this system reads in *content*."""
+    return bundle.parse(content, text_mode=TEXT_MODE)
 
 
 class Loaded(Value):
@@ -87,11 +101,11 @@ def load_bytes(data: bytes) -> Loaded:
         return load(path)
 
 
-def refused(bundle: Bundle) -> frozenset[int]:
+def refused(parsed: Bundle) -> frozenset[int]:
     """Numbers of the blocks that OpenSSL refuses although `parse` found nothing wrong with them."""
     return frozenset(
         block.number
-        for block in bundle.blocks
+        for block in parsed.blocks
         if block.problem is None
-        and load_bytes(bundle.raw[block.start : block.end]).error not in (None, NOTHING_FOUND)
+        and load_bytes(parsed.raw[block.start : block.end]).error not in (None, NOTHING_FOUND)
     )

@@ -36,7 +36,7 @@ def listing(target: Target) -> Task[ListReport]:
 def _listed(path: str, target: Target, content: bytes | None) -> ListReport:
     if content is None:
         return ListReport(path, False, ())
-    parsed = bundle.parse(content)
+    parsed = openssl.parse(content)
     listed = []
     for position, block in enumerate(parsed.readable, start=1):
         subject, not_before, not_after = _described(block.der or b"")

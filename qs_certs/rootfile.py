@@ -119,8 +119,10 @@ def look(
         readable = os.path.isdir(path)  # noqa: PTH112 - libpq reads a folder and finds nothing
         why = bundle.NOTHING_FOUND if readable else why
         return Facts(path, decided_by, "unloadable", None, readable, why, crl, client)
-    parsed = bundle.parse(content)
-    if loaded.error is not None:
+    parsed = openssl.parse(content)
+    # Of an OpenSSL that ends at a Ctrl-Z and one that reads on, each may refuse what the other
+    # loads; that of this Python is one of them.
+    if loaded.error is not None or (openssl.TEXT_MODE and parsed.problem is not None):
         reason = parsed.problem or loaded.error
         return Facts(path, decided_by, "unloadable", parsed, True, reason, crl, client)
     return Facts(path, decided_by, "loads", parsed, True, None, crl, client)
@@ -240,7 +242,9 @@ def _needs_repair(parsed: Bundle) -> bool:
     from qs_certs import merging, sources
 
     der = sources.embedded(catalogue.ROOTS[catalogue.DEFAULT])
-    return bool(merging.merge(parsed.raw, (der,), refused=openssl.refused(parsed)).damage)
+    refused = openssl.refused(parsed)
+    text_mode = openssl.TEXT_MODE
+    return bool(merging.merge(parsed.raw, (der,), refused=refused, text_mode=text_mode).damage)
 
 
 def missing_default(facts: Facts) -> Finding | None:
@@ -420,7 +424,19 @@ def _about_content(facts: Facts) -> list[Finding]:
                 (f"{install_command(facts)} --repair",),
             )
         )
-    if facts.state == "loads" and b"\0" in raw:
+    if (behind := _behind_ctrl_z(facts.parsed)) is not None:
+        mend = "" if facts.state == "unloadable" else " --repair"
+        found.append(
+            Finding(
+                "hidden-content",
+                "warning",
+                f"{facts.path} holds a Ctrl-Z (byte 0x1A) in line {behind}: libpq with OpenSSL "
+                "before 3.4 takes it for the end of the file, and what stands behind it is not "
+                "there; a newer one reads on",
+                (f"{install_command(facts)}{mend}",),
+            )
+        )
+    elif facts.state == "loads" and b"\0" in raw:
         found.append(
             Finding(
                 "hidden-content",
@@ -440,6 +456,14 @@ def _about_content(facts: Facts) -> list[Finding]:
             )
         )
     return found
+
+
+def _behind_ctrl_z(parsed: Bundle) -> int | None:
+    """The line of the Ctrl-Z that hides a block from some libpq here; None where none does."""
+    raw, stop = parsed.raw, parsed.stop
+    if stop is None or not raw.startswith(bundle.CTRL_Z, stop) or bundle.BEGIN not in raw[stop:]:
+        return None
+    return 1 + raw.count(b"\n", 0, stop)
 
 
 def _known() -> frozenset[str]:

@@ -24,7 +24,8 @@ ENTRANCES = {"", "__main__", "libpq"}
 """Packages and the door for `python -m`: what they import is held by tests of their own."""
 
 SYSTEMS = {
-    *("libpq.locations", "windows", "files", "accounts", "store", "userlist", "console", "rights")
+    *("libpq.locations", "windows", "files", "openssl", "accounts", "store", "userlist"),
+    *("console", "rights"),
 }
 """The rooms that may ask which system they are on."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,6 +36,62 @@ def test_a_block_knows_where_it_is_and_what_it_holds() -> None:
     assert (second.number, second.label) == (2, "X509 CERTIFICATE")
     assert content[: second.start].count(b"\n") == second.line - 1
     assert second.end == len(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        pytest.param(OTHER + RIGHT + b"\x1a", 2, id="at the end"),
+        pytest.param((OTHER + RIGHT).replace(b"\n", b"\r\n") + b"\x1a", 2, id="at the end, CRLF"),
+        pytest.param(OTHER + b"\x1a" + RIGHT, 1, id="between two"),
+        pytest.param(OTHER + b"\x1a\r\n" + RIGHT + b"\x1a", 1, id="on a line between two"),
+        pytest.param(OTHER + b"# \x1a\n" + RIGHT, 1, id="in a comment"),
+        pytest.param(OTHER.rstrip(b"\n") + b"\x1a\n" + RIGHT, 1, id="after END"),
+        pytest.param(b"\x1a\n" + OTHER + RIGHT, 0, id="at the beginning"),
+        pytest.param(b"\x1a", 0, id="alone"),
+    ],
+)
+def test_a_text_file_ends_at_the_first_ctrl_z(content: bytes, read: int) -> None:
+    parsed = parse(content, text_mode=True)
+    seen = content[: content.index(b"\x1a")]
+    assert (parsed.raw, parsed.stop) == (content, len(seen))
+    assert parsed.blocks == parse(seen).blocks
+    assert len(parsed.certificates) == read == openssl.load_bytes(seen).certificates
+    assert parse(content).stop is None
+
+
+def test_a_block_that_a_ctrl_z_cuts_is_damaged_as_one_at_the_end_of_a_file() -> None:
+    parsed = parse(OTHER + RIGHT[:200] + b"\x1a" + RIGHT[200:], text_mode=True)
+    assert parsed.problem == "bad end line"
+    assert parsed.damaged is not None
+    assert parsed.damaged.number == 2
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [pytest.param(b"\x1a" + RIGHT, id="glued"), pytest.param(b"\x1a\n" + RIGHT[:99], id="cut")],
+)
+def test_damage_behind_a_ctrl_z_refuses_the_file_as_an_openssl_that_reads_on_does(
+    behind: bytes,
+) -> None:
+    content = OTHER.rstrip(b"\n") + behind
+    parsed = parse(content, text_mode=True)
+    assert parsed.problem == "bad end line"
+    assert (parsed.blocks, parsed.fingerprints) == (parse(content).blocks, frozenset())
+    if sys.platform != "win32":  # there it may be the one or the other
+        assert openssl.load_bytes(content).error is not None
+    assert openssl.load_bytes(content.split(b"\x1a")[0]).error is None  # a control: the other
+
+
+def test_a_nul_in_front_of_a_ctrl_z_ends_the_reading_and_one_behind_it_does_not() -> None:
+    assert parse(OTHER + b"\0\n\x1a", text_mode=True).stop == len(OTHER)
+    assert parse(OTHER + b"\x1a\n\0", text_mode=True).stop == len(OTHER)
+    assert parse(OTHER + b"\x1a\n\0").stop == len(OTHER) + 2  # a control: that is binary mode
+
+
+def test_text_mode_is_nothing_where_there_is_no_ctrl_z() -> None:
+    for content in (b"", OTHER + RIGHT, OTHER + b"\0" + RIGHT, OTHER[:99]):
+        assert parse(content, text_mode=True) == parse(content)
 
 
 def test_a_trusted_certificate_is_known_by_the_certificate_alone() -> None:

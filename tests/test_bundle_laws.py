@@ -19,7 +19,7 @@ from qs_certs.bundle import (
     canonical,
     parse,
 )
-from qs_certs.merging import certificates_in, holds_private_key, merge, remove
+from qs_certs.merging import Merged, certificates_in, holds_private_key, merge, remove
 from tests.shapes import ANY_USAGE, EMAIL, SERVER_AUTH, SHAPES, pem, pki, trust
 
 _LONG = os.environ.get("QS_CERTS_LONG") == "1"
@@ -267,6 +267,27 @@ def test_repair_always_ends_in_a_file_that_loads(content: bytes) -> None:
 def test_what_was_there_stays_in_front_unless_a_mend_is_reported(content: bytes) -> None:
     merged = merge(content, [NEW])
     assume(not merged.damage)
+    if not merged.repaired:
+        glue = b"" if content.endswith(b"\n") or not content else b"\n"
+        assert merged.data == content + glue + canonical(NEW)
+
+
+@_law(150)
+@given(root_files(), st.lists(st.integers(0, 4000), max_size=3))
+def test_on_windows_both_openssls_read_what_merge_writes(content: bytes, at: list[int]) -> None:
+    """The older ends its reading at the first Ctrl-Z, the newer one reads on."""
+    for place in at:
+        content = content[:place] + b"\x1a" + content[place:]
+    merged = merge(content, [NEW], text_mode=True)
+    event("damage" if merged.damage else "mended" if merged.repaired else "added")
+    if merged.damage:
+        assert merged.data == content
+        return
+    assert b"\x1a" not in merged.data
+    assert parse(merged.data, text_mode=True) == parse(merged.data)
+    before = parse(content, text_mode=True).fingerprints
+    assert parse(merged.data).fingerprints >= before | {_fingerprint(NEW)}
+    assert merge(merged.data, [NEW], text_mode=True) == Merged(merged.data)
     if not merged.repaired:
         glue = b"" if content.endswith(b"\n") or not content else b"\n"
         assert merged.data == content + glue + canonical(NEW)

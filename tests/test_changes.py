@@ -55,6 +55,36 @@ def wanted() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
+    "text_mode",
+    [
+        pytest.param(True, id="ends at a Ctrl-Z"),
+        pytest.param(
+            False,
+            id="reads on",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX"),
+        ),
+    ],
+)
+def test_a_plan_counts_on_no_root_that_some_openssl_does_not_reach(
+    monkeypatch: pytest.MonkeyPatch, text_mode: bool
+) -> None:
+    monkeypatch.setattr(openssl, "TEXT_MODE", text_mode)
+    other = shapes.pem(shapes.pki().other)
+    before = other + b"\x1a\n" + EMBEDDED
+    assert changes.holds(before, wanted()) is not text_mode
+    plan = plan_install(before, wanted(), "root.crt", repair=False)
+    assert plan.after == (other + b"\n" + EMBEDDED if text_mode else before)
+    assert len(plan.repaired) == text_mode
+    damaged = EMBEDDED + b"\x1a\n" + other[:200]
+    if text_mode:
+        with pytest.raises(TargetDamaged, match=r"at line 24, block 2"):
+            plan_install(damaged, wanted(), "root.crt", repair=False)
+    assert plan_install(damaged, wanted(), "root.crt", repair=True).after == (
+        EMBEDDED + (b"\n" if text_mode else b"\x1a\n")
+    )
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
     [
         pytest.param(None, EMBEDDED, id="absent"),
@@ -112,6 +142,7 @@ def test_remove_of_the_last_certificate_removes_the_file() -> None:
     assert (plan.after, plan.removed) == (None, (G2.name,))
     assert plan_remove(EMBEDDED, [G2.sha256], b"").after == b""  # it was empty before us
     assert plan_remove(b"# mine\n" + EMBEDDED, [G2.sha256], None).after == b"# mine\n"
+    assert plan_remove(EMBEDDED + b"\x1a", [G2.sha256], None).after is None  # cmd's end of file
     assert not plan_remove(None, [G2.sha256], None).changes
     assert not plan_remove(b"# mine\n", [G2.sha256], None).changes
 

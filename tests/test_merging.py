@@ -196,13 +196,113 @@ def test_a_mend_costs_nothing_and_is_reported(content: bytes, mended: bytes, sai
     assert openssl.load_bytes(mended).certificates > openssl.load_bytes(content).certificates
 
 
+AT_THE_END = "removed a Ctrl-Z (byte 0x1A) at the end"
+READ_AGAIN = "removed a Ctrl-Z (byte 0x1A); what stands behind it is read again"
+ONE_LINE = "put a newline between two blocks on one line"
+
+
+@pytest.mark.parametrize(
+    ("content", "mended", "said"),
+    [
+        pytest.param(OTHER + b"\x1a", OTHER, (AT_THE_END,), id="at the end"),
+        pytest.param(OTHER + b"\x1a\x1a\r\n", OTHER + b"\r\n", (AT_THE_END,), id="two at the end"),
+        pytest.param(b"\x1a", b"", (AT_THE_END,), id="alone"),
+        pytest.param(b"\x1a\n" + OTHER, b"\n" + OTHER, (READ_AGAIN,), id="at the beginning"),
+        pytest.param(OTHER + b"\x1a" + RIGHT, OTHER + RIGHT, (READ_AGAIN,), id="between two"),
+        pytest.param(
+            OTHER + b"\x1a\x1a" + RIGHT + b"\x1a", OTHER + RIGHT, (READ_AGAIN,), id="several"
+        ),
+        pytest.param(
+            OTHER.rstrip(b"\n") + b"\x1a" + RIGHT, OTHER + RIGHT, (READ_AGAIN,), id="after END"
+        ),
+        pytest.param(
+            OTHER + b"# c\x1a" + RIGHT, OTHER + b"# c\n" + RIGHT, (READ_AGAIN,), id="after text"
+        ),
+        pytest.param(
+            OTHER + b"# c\x1a\xef\xbb\xbf" + RIGHT,
+            OTHER + b"# c\n\xef\xbb\xbf" + RIGHT,
+            (READ_AGAIN,),
+            id="a byte order mark behind",
+        ),
+        pytest.param(
+            OTHER + RIGHT[:200] + b"\x1a" + RIGHT[200:],
+            OTHER + RIGHT,
+            (READ_AGAIN,),
+            id="in a block",
+        ),
+        pytest.param(
+            OTHER + b"\x1a" + RIGHT.decode().encode("utf-16-le"),
+            OTHER + RIGHT,
+            ("converted UTF-16 to UTF-8", READ_AGAIN),
+            id="UTF-16 behind",
+        ),
+        pytest.param(
+            OTHER + b"\x1a" + P.right,
+            OTHER + b"\n" + RIGHT,
+            ("converted a DER certificate to PEM", READ_AGAIN),
+            id="DER behind",
+        ),
+        pytest.param(
+            b"\x1a" + P.right,
+            b"\n" + RIGHT,
+            ("converted a DER certificate to PEM", READ_AGAIN),
+            id="DER behind one at the beginning",
+        ),
+        pytest.param(
+            OTHER + b"\x1a" + RIGHT.rstrip(b"\n") + OTHER,
+            OTHER + RIGHT + OTHER,
+            (READ_AGAIN, ONE_LINE),
+            id="two on one line behind",
+        ),
+    ],
+)
+def test_nothing_is_written_behind_a_ctrl_z_on_windows(
+    content: bytes, mended: bytes, said: tuple[str, ...]
+) -> None:
+    merged = merge(content, [P.third], text_mode=True)
+    assert (merged.data, merged.repaired) == (mended + THIRD, said)
+    assert merged.damage == ()
+    assert fingerprint(P.third) in parse(merged.data, text_mode=True).fingerprints
+    # Repair does so too, where nothing else has to be written.
+    assert merge(content, [], repair=True, text_mode=True).repaired[: len(said)] == said
+    # A control: whoever writes on as elsewhere is not read.
+    elsewhere = merge(content, [P.third])
+    assert AT_THE_END not in elsewhere.repaired
+    assert READ_AGAIN not in elsewhere.repaired
+    assert fingerprint(P.third) not in parse(elsewhere.data, text_mode=True).fingerprints
+
+
+def test_a_ctrl_z_stays_where_nothing_is_written_or_it_harms_nobody() -> None:
+    for content in (RIGHT + b"\x1a", RIGHT + b"\x1a" + OTHER):
+        assert merge(content, [P.right], text_mode=True) == merging.Merged(content)
+        assert merge(content, [P.third]).data == content + b"\n" * content.endswith(b"\x1a") + THIRD
+    # A control: what stands behind it is not there, so it is mended.
+    merged = merge(OTHER + b"\x1a\n" + RIGHT, [P.right], text_mode=True)
+    assert (merged.data, merged.added) == (OTHER + b"\n" + RIGHT, ())
+
+
+@pytest.mark.parametrize("new", [P.third, P.other], ids=["a new root", "one that is there"])
+def test_damage_behind_a_ctrl_z_is_refused_and_dropped_on_demand_alone(new: bytes) -> None:
+    bad = b"-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n"
+    content = OTHER + b"\x1a\n" + bad + RIGHT
+    merged = merge(content, [new], text_mode=True)
+    (damage,) = merged.damage
+    line = OTHER.count(b"\n") + 2
+    assert (damage, merged.data) == (Damage(2, line, "bad base64 decode"), content)
+    assert content.split(b"\n")[line - 1 : line + 1] == bad.split(b"\n")[:2]
+    repaired = merge(content, [new], repair=True, text_mode=True)
+    assert repaired.data == OTHER + b"\n" + RIGHT + THIRD * (new == P.third)
+    assert repaired.repaired == (READ_AGAIN, f"dropped block 2 (line {line}): bad base64 decode")
+
+
 @pytest.mark.parametrize("missing", [1, 2, 7, 12, 300])
 def test_a_der_certificate_that_was_cut_off_costs_no_other(missing: int) -> None:
     """Found by the fuzzer: the length that it claims reaches into the block behind it."""
     content = P.right[:-missing]
     for der in (P.third, P.other):
-        merged = merge(content, [der])
-        assert (merged.damage, merged.repaired) == ((), ())
+        merged = merge(content, [der], text_mode=openssl.TEXT_MODE)
+        assert merged.damage == ()
+        assert merged.repaired == () or openssl.TEXT_MODE  # one of its bytes may be a Ctrl-Z
         content = merged.data
     assert parse(content).fingerprints == {fingerprint(P.third), fingerprint(P.other)}
     assert openssl.load_bytes(content).certificates == 2

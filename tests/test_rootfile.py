@@ -158,6 +158,48 @@ MENDED = [
 ]
 
 
+BEHIND = [
+    pytest.param(PEM + b"\x1a", None, "", id="nothing behind"),
+    pytest.param(PEM + b"\x1a\r\n# text", None, "", id="text behind"),
+    pytest.param(PEM, None, "", id="no Ctrl-Z"),
+    pytest.param(PEM + b"\x1a" + other(), "loads", "install --repair", id="another root behind"),
+    pytest.param(
+        PEM + b"\x1a\n" + other()[:99], "unloadable", "install --repair", id="damage behind"
+    ),
+    pytest.param(other() + b"\x1a\n" + PEM, "loads", "install --repair", id="the root behind"),
+    pytest.param(b"\x1a\n" + PEM, "unloadable", "install", id="at the beginning"),
+]
+
+
+@pytest.mark.parametrize(("data", "state", "mend"), BEHIND)
+def test_what_stands_behind_a_ctrl_z_is_found_where_some_openssl_reads_files_as_text(
+    program: Program, monkeypatch: pytest.MonkeyPatch, data: bytes, state: str | None, mend: str
+) -> None:
+    """The OpenSSL of the tests reads on, as a new one does on Windows; tests/windows has an old."""
+    path = program.root_file
+    path.write_bytes(data)
+    around = Surroundings(sys.platform, {"HOME": str(program.home)}, str(program.home))
+    own = rootfile.ClientCertificate(None, None, used=False)
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+    def judge() -> tuple[Facts, dict[str, tuple[str, ...]]]:
+        facts = rootfile.look(str(path), "default", around, own)
+        return facts, {each.code: each.fix for each in rootfile.judge(facts, around, now, 0)}
+
+    facts, here = judge()
+    assert "hidden-content" not in here  # a control: nothing is behind it on this system
+    monkeypatch.setattr(openssl, "TEXT_MODE", True)
+    facts, there = judge()
+    assert facts.parsed is not None
+    if state is None:
+        assert "hidden-content" not in there
+        return
+    assert facts.state == state
+    assert (ROOT.sha256 in facts.trusted) == (state == "loads" and data.startswith(PEM))
+    assert there["hidden-content"] == (f"qs-certs {mend}",)
+    assert (facts.error == NOTHING_FOUND) == data.startswith(b"\x1a")
+
+
 @pytest.mark.parametrize(("arrange", "code", "mend"), MENDED)
 def test_what_install_mends_is_found_and_mended_by_the_command_that_it_names(
     program: Program, arrange: Arrange, code: str, mend: str

@@ -143,7 +143,8 @@ _ROOT_FILE = (
         "warning",
         "Part of the root file is invisible to libpq",
         "UTF-16 or NUL bytes, such as PowerShell's >> leaves behind, are passed over without an "
-        "error. A certificate in that part looks installed and is not.",
+        "error; on Windows, so is all behind a Ctrl-Z, such as copy a+b leaves behind, by an "
+        "OpenSSL before 3.4. A certificate in that part looks installed and is not.",
         ("qs-certs install --repair", "qs-certs list"),
     ),
     FindingKind(

@@ -26,6 +26,7 @@ from tests.oracle.judge import PREFIX, REFUSED_IN_PLAINTEXT
 from tests.postgres import Hba, Postgres, Settings
 from tests.windows.conftest import Count
 
+LONG = bool(os.environ.get("QS_CERTS_LONG"))
 pytestmark = [pytest.mark.psql, pytest.mark.libpq, pytest.mark.slow]
 
 
@@ -131,6 +132,49 @@ def test_windows_libpq_fails_before_install_connects_after_and_fails_after_rollb
     count(CONNECTIONS, 6 * len(requests))
 
 
+CTRL_Z: dict[str, tuple[Callable[[bytes, bytes], bytes], set[int]]] = {
+    # Another root and the right one; which libpq then connect.  That of 14 comes with OpenSSL
+    # 1.1.1, whose reading ends at a Ctrl-Z; those of 16 and 18 with 3.6, which reads on.
+    "before the right one": (lambda other, right: other + b"\x1a\r\n" + right, {16, 18}),
+    "damage behind it": (lambda other, right: right + b"\x1a\r\n" + other[:200], {14}),
+    "at the end": (lambda other, right: other + right + b"\x1a", {14, 16, 18}),
+    "behind the right one": (lambda other, right: right + b"\x1a\r\n" + other, {14, 16, 18}),
+    "glued to the right one": (lambda other, right: other + b"\x1a" + right, set()),
+    "at the beginning": (lambda other, right: b"\x1a\r\n" + right, {16, 18}),
+}
+
+
+@pytest.mark.parametrize("where", CTRL_Z if LONG else list(CTRL_Z)[:2])
+def test_a_ctrl_z_hides_roots_from_some_libpq_until_install_mends_it(
+    profile: Profile, postgres: Postgres, authority: list[str], pki: Pki, where: str, count: Count
+) -> None:
+    made, connect = CTRL_Z[where]
+    content = made(pki.other.certificate.pem, pki.root.certificate.pem)
+    profile.root_file.parent.mkdir()
+    profile.root_file.write_bytes(content)
+    conninfo = postgres.conninfo(host="localhost", sslmode="verify-full")
+    requests = [(major, conninfo) for major in LIBPQS]
+
+    def connected() -> set[int]:
+        outcomes = zip(requests, profile.connect(requests), strict=True)
+        return {major for (major, _), result in outcomes if result.outcome == "encrypted"}
+
+    assert connected() == connect
+    done = profile.windows.run(profile.windows.program, "check", conninfo, "--json")
+    check = json.loads(done.stdout)
+    everyone = connect == set(LIBPQS)
+    predicted = check["servers"][0]["sslmodes"][-1]["outcome"]
+    assert predicted == ("encrypted" if everyone else "fails")  # what holds for all of them
+    hidden = [each for each in check["findings"] if each["code"] == "hidden-content"]
+    assert len(hidden) == (where != "at the end")
+    profile.qs_certs("install", *authority, "--repair")
+    assert connected() == set(LIBPQS)
+    assert b"\x1a" not in profile.root_file.read_bytes()
+    profile.qs_certs("rollback")
+    assert profile.root_file.read_bytes() == content
+    count(CONNECTIONS, 2 * len(requests))
+
+
 @pytest.mark.parametrize(
     ("name", "lost"),
     [pytest.param("Anaïs Müller", False, id="has"), pytest.param("Јелена", True, id="lacks")],
@@ -168,7 +212,6 @@ def test_a_profile_name_that_the_code_page_has_or_lacks(
     count(CONNECTIONS, asked)
 
 
-LONG = bool(os.environ.get("QS_CERTS_LONG"))
 TESTS = Path(__file__).resolve().parent.parent
 TESTS_INSIDE = "tests that passed inside the Windows Python"
 CONNECTIONS = "connections by real Windows libpq 14, 16 and 18"
