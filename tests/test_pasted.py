@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from qs_certs.errors import WrongUsage
-from qs_certs.libpq.pasted import from_words
+from qs_certs.libpq.pasted import from_words, parse_conninfo
 from tests.conftest import Pki
 from tests.postgres import Postgres
 from tests.program import SOURCE, Done, Program
@@ -210,3 +210,40 @@ def test_words_of_which_some_may_be_a_password_are_refused_without_it(words: lis
 
 def test_one_word_stays_as_it_is() -> None:
     assert from_words(["host=h  port=1"]) == "host=h  port=1"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["psql", "host=h port=1"], {"host": "h", "port": "1"}, id="psql"),
+        pytest.param(["/usr/bin/psql", "hostaddr=1.2.3.4"], {"hostaddr": "1.2.3.4"}, id="its path"),
+        pytest.param([r"C:\bin\psql.exe", "host = h"], {"host": "h"}, id="on Windows"),
+        pytest.param(["psql", "postgresql://h/d"], {"host": "h", "dbname": "d"}, id="a URI"),
+    ],
+)
+def test_words_of_a_command_are_one_command_again(
+    words: list[str], expected: dict[str, str]
+) -> None:
+    assert parse_conninfo(from_words(words)).values == expected
+
+
+def test_what_stands_before_a_command_is_kept_as_a_shell_would_take_it() -> None:
+    given = parse_conninfo(from_words(["PGSSLMODE=verify-ca", "PGUSER=a b", "psql", "host=h"]))
+    assert given.values == {"host": "h"}
+    assert given.variables == {"PGSSLMODE": "verify-ca", "PGUSER": "a b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("host=psql.example.com port=1", {"host": "psql.example.com", "port": "1"}, id="a host"),
+        pytest.param("jdbc:postgresql://h/\rd", {"host": "h", "port": "5432", "dbname": "d", "sslmode": "prefer"}, id="old Mac"),
+        pytest.param("host=h options='a\nb'", {"host": "h", "options": "a\nb"}, id="a line end that is meant"),
+        pytest.param("host=h options='a\nb = c'", {"host": "h", "options": "a\nb = c"}, id="no keyword below"),
+        pytest.param("host=h options=a\\\nport=1", {"host": "h", "options": "a", "port": "1"}, id="control: a keyword below"),
+        pytest.param("```\n\n```", {}, id="an empty fence"),
+        pytest.param("psql postgresql://u@h:1/d next", {"host": "h", "port": "1", "dbname": "d", "user": "u"}, id="a port is no password"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_another_form_is_read_as_it_is(text: str, expected: dict[str, str]) -> None:
+    assert parse_conninfo(text).values == expected

@@ -729,3 +729,24 @@ def test_a_uri_may_have_spaces_around_its_parts_and_one_separator_in_each_parame
     assert parse_conninfo("postgresql://Xh/dbX").values == {"host": "Xh", "dbname": "dbX"}
     with pytest.raises(WrongUsage, match="extra key/value separator"):
         parse_conninfo("postgresql://h?application_name=b=c")
+
+
+@pytest.mark.parametrize("variable", ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLROOTCERT", "PGSSLKEY"])  # fmt: skip
+def test_a_url_in_a_variable_is_refused_and_the_variable_named(variable: str) -> None:
+    env = {variable: "postgresql://ana:s3cret@db/prod"}
+    with pytest.raises(WrongUsage) as refused:
+        resolve(Given({"user": "u"}), {}, env)
+    assert str(refused.value) == (
+        f"{variable} holds a URL, or what looks like a password or another setting"
+    )
+    assert refused.value.fix == (f"unset {variable}",)
+    resolve(Given({"user": "u"}), {}, {"PGSSLROOTCERT": "/etc/root.crt"})  # the control
+
+
+@pytest.mark.parametrize("value", ["a b=c", "h;x"])
+def test_a_service_that_names_no_host_is_refused_without_its_words(value: str) -> None:
+    with pytest.raises(WrongUsage, match=r"^the value of host holds") as refused:
+        resolve(Given(), {"host": value}, {})
+    assert refused.value.fix == ()
+    assert value not in f"{refused.value} {refused.value.why}"
+    resolve(Given(), {"host": "h,i"}, {})  # the control
