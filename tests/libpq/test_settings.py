@@ -295,8 +295,24 @@ def test_spaces_in_a_uri_are_treated_as_libpq_18_treats_them() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["PGUSER=u" + " " * 60_000 + "x", "host=h" + " " * 60_000 + "x", "$ " * 30_000, "'" * 60_000],
-    ids=["blanks after a variable", "blanks", "prompts", "quotes"],
+    [
+        "PGUSER=u" + " " * 60_000 + "x",
+        "host=h" + " " * 60_000 + "x",
+        "$ " * 30_000,
+        "'" * 60_000,
+        "host='h" + "\n" * 60_000 + "x'",
+        "host='" + "://" * 60_000 + "'",
+        "host='=" + "eyJhbGci" * 20_000 + "'",
+    ],
+    ids=[
+        "blanks after a variable",
+        "blanks",
+        "prompts",
+        "quotes",
+        "newlines in quotes",
+        "URLs",
+        "tokens",
+    ],
 )
 def test_a_hostile_string_is_refused_at_once(text: str) -> None:
     started = time.process_time()

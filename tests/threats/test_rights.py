@@ -104,9 +104,7 @@ def _raised(kind: type, attributes: object = None) -> bytes:
     "sent",
     [
         pytest.param(b"cqs_certs.rights\nos\n.", id="a module that a room imports"),
-        pytest.param(
-            b"\x80\x04\x8c\x0fqs_certs.rights\x8c\x09os.system\x93.", id="a dotted name"
-        ),
+        pytest.param(b"\x80\x04\x8c\x0fqs_certs.rights\x8c\x09os.system\x93.", id="a dotted name"),
         pytest.param(b"cqs_certs.rights\nrun_as\n.", id="a function of ours"),
         pytest.param(b"cbuiltins\neval\n.", id="a builtin"),
         pytest.param(b"cqs_certs.rights\nAccount\n.", id="a class of somebody else's"),
