@@ -10,7 +10,7 @@ import sys
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
@@ -96,8 +96,8 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
     assert (tmp_path / "pwned").exists()
 
 
-def _raised(kind: type, attributes: object = None) -> bytes:
-    return pickle.dumps(rights._Raised(kind, "m", attributes or {}))  # type: ignore[arg-type]
+def _raised(kind: Any, attributes: Any = None) -> bytes:
+    return pickle.dumps(rights._Raised(kind, "m", attributes or {}))
 
 
 @pytest.mark.parametrize(
