@@ -62,8 +62,10 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read(sources.FILE_LIMIT + 1)
 
 
-def target_of(named: str | os.PathLike[str] | None, *, dedicated: bool = False) -> Target:
-    """The file to work on: the named one, otherwise libpq's default for the user.
+def target_of(
+    named: str | os.PathLike[str] | None, *, dedicated: bool = False, option: str = "--target"
+) -> Target:
+    """The file to work on: the one named with *option*, otherwise libpq's default for the user.
 
     Under sudo that is the user who called sudo, and their rights are used.  Raises WrongUsage
     where libpq would find no home at all.
@@ -73,9 +75,9 @@ def target_of(named: str | os.PathLike[str] | None, *, dedicated: bool = False) 
             raise WrongUsage("--dedicated names the file itself: leave out --target")
         if str(named).endswith(("/", os.sep)) or not str(named):
             raise WrongUsage(
-                "--target names a file, not a folder", fix=("--target FOLDER/root.crt",)
+                f"{option} names a file, not a folder", fix=(f"{option} FOLDER/root.crt",)
             )
-        secrecy.require_file_name("--target", str(named))
+        secrecy.require_file_name(option, str(named))
         return Target(str(named))
     account = accounts.behind_sudo()
     around = accounts.surroundings() if account is None else accounts.surroundings_of(account)
@@ -186,7 +188,9 @@ def install(
             fix=("leave out --user and --all-users", "or leave out --also"),
         )
     chosen = choose(target, dedicated=dedicated, users=users, all_users=all_users)
-    others = [Target(target_of(each).path, chosen.targets[0].account) for each in also]
+    others = [
+        Target(target_of(each, option="--also").path, chosen.targets[0].account) for each in also
+    ]
     bundle_path = None if ca_bundle is None else str(ca_bundle)
     wanted = _wanted(
         roots,

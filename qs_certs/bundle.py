@@ -331,7 +331,7 @@ def _extent(raw: bytes, body: int) -> tuple[int, int | None]:
     """Where a damaged block ends, and the NUL that hides what follows it, if one does.
 
     It ends with an END line, before the next BEGIN line, or, without either, with the last line
-    that could be base64: what `merge(repair=True)` drops is no more than the block.
+    that could be base64: what `merging.merge(repair=True)` drops is no more than the block.
     """
     mark = body if raw.startswith((BEGIN, _END), body) else _next_mark(raw, body)
     nul = _first_hiding_nul(raw, body, mark)

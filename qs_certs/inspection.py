@@ -110,8 +110,9 @@ class Question(Value):
         if self.target is not None:
             secrecy.require_file_name("--target", self.target)
         if self.sslmode not in SSLMODES:
+            shown = secrecy.repeated(self.sslmode) == self.sslmode
             raise WrongUsage(
-                f'invalid sslmode value: "{secrecy.repeated(self.sslmode)}"',
+                "invalid sslmode value" + (f': "{self.sslmode}"' if shown else ""),
                 why="it is one of " + ", ".join(SSLMODES),
             )
         require_patience(self.timeout)

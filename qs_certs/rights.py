@@ -22,6 +22,7 @@ from qs_certs.errors import (
     Bug,
     CouldNotTell,
     CouldNotWrite,
+    ExitCode,
     Interrupted,
     QsCertsError,
     TargetRefused,
@@ -184,7 +185,8 @@ def _could_not_tell(account: Account, how: str, why: str | None) -> CouldNotTell
 
 
 def _read_answer(answer: bytes) -> _Returned[object] | _Raised:
-    """What a child sent: our values and dates, and nothing that could be called.
+    """What a child sent: our values, errors and dates.  To call anything else, as a class that
+    forks, is not for it to say.
 
     The child is our own code, but it runs as a user who may have found a way into it.
     """
@@ -194,7 +196,7 @@ def _read_answer(answer: bytes) -> _Returned[object] | _Raised:
         def find_class(self, module: str, name: str) -> object:
             if module in _VALUES and "." not in name:
                 found = getattr(sys.modules.get(module), name, None)
-                if isinstance(found, type) and found.__module__ in _VALUES:
+                if isinstance(found, type) and found.__module__ in _VALUES and _is_plain(found):
                     return found
             raise pickle.UnpicklingError("not one of our values")
 
@@ -206,6 +208,11 @@ def _read_answer(answer: bytes) -> _Returned[object] | _Raised:
 
 _VALUES = {"datetime", "qs_certs.rights", "qs_certs.errors", "qs_certs.journal"}
 _VALUES |= {"qs_certs.results", "qs_certs.changes"}
+
+
+def _is_plain(found: type) -> bool:
+    """Whether to make one of these does nothing else."""
+    return found.__module__ == "datetime" or issubclass(found, (Value, QsCertsError, ExitCode))
 
 
 @contextlib.contextmanager
@@ -284,13 +291,19 @@ class _Child:
         """What its work returned, or raised."""
         if not self._answer:
             raise _could_not_tell(self.account, "without an answer", "its process was killed")
+        raised: QsCertsError | None = None
+        returned: object = None
         try:
             outcome = _read_answer(bytes(self._answer))
+            if isinstance(outcome, _Raised):
+                raised = outcome.error()
+            else:
+                returned = outcome.value
         except Exception as error:
             raise _could_not_tell(self.account, "with no answer of ours", None) from error
-        if isinstance(outcome, _Raised):
-            raise outcome.error()
-        return outcome.value
+        if raised is not None:
+            raise raised
+        return returned
 
 
 def _ended(children: Iterable[_Child]) -> list[_Child]:

@@ -13,10 +13,9 @@ from qs_certs.errors import WrongUsage
 
 # Compiled where they are used: most checks have nothing to ask here.
 _LEAK = (
-    # A setting that a missing quote or separator let slip in.
-    r"(?i)(?:password|passwd|secret|token|scram_(?:client|server)_key)\s*="
-    r"|://[^@\s]*@"  # the credentials of a URL
-    r"|eyJ[\w-]{6,}\."  # an access token (RFC 7519 §3: base64url of `{"`)
+    # A setting that a missing quote or separator let slip in.  The name of a key in a token
+    # (RFC 7512: `sslkey=pkcs11:token=...;object=...`) is none, unless it brings its PIN.
+    r"(?i)(?:password|passwd|secret|(?<![:;])token|pin-value|scram_(?:client|server)_key)\s*="
     r"|\A[^\s/\\:@]+:[^\s/\\@]+@"  # user:password@host
 )
 # One letter before the colon is a drive.
@@ -24,8 +23,21 @@ _URL = r"\A[A-Za-z][A-Za-z0-9+.-]+:/|://"
 
 
 def suspicious(text: str) -> bool:
-    """Whether *text* looks as if it held a secret."""
-    return re.search(_LEAK, text) is not None
+    """Whether *text* looks as if it held a secret.  Time is linear in its length."""
+    return re.search(_LEAK, text) is not None or _has_credentials(text) or _has_token(text)
+
+
+def _has_credentials(text: str) -> bool:
+    """Whether there is a URL with something before an `@`."""
+    if "://" not in text:
+        return False
+    return any("://" in part for word in text.split() for part in word.split("@")[:-1])
+
+
+def _has_token(text: str) -> bool:
+    """Whether there is an access token (RFC 7519 §3: base64url of `{"`, and a dot behind it)."""
+    parts = re.findall(r"(?<![\w-])[\w-]{9,}(?=\.)", text) if "." in text else ()
+    return any("eyj" in part[:-6].lower() for part in parts)
 
 
 def suspicious_file(text: str) -> bool:

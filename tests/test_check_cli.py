@@ -748,3 +748,19 @@ def test_the_text_of_an_impact_names_each_server_and_the_way_out(affected: Progr
 
 def test_without_the_option_nothing_is_probed(affected: Program) -> None:
     assert affected("install", "--offline", "--dry-run", "--json").document["impact"] is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("VERIFY-FULL", 'invalid sslmode value: "VERIFY-FULL": it is one of disable, '),
+        ("u:secret@host", "invalid sslmode value: it is one of disable, "),
+        ("", "invalid sslmode value: it is one of disable, "),
+    ],
+)
+def test_an_sslmode_that_is_none_is_told_unless_it_may_be_a_password(
+    program: Program, mode: str, said: str
+) -> None:
+    done = program("check", "--sslmode", mode)
+    assert done.code == 2
+    assert f"error: {said}" in done.err

@@ -289,3 +289,13 @@ def test_the_same_file_is_done_once(program: Program) -> None:
     done = program.ok("install", "--offline", "--also", program.root_file, "--json")
     assert len(done.document["targets"]) == 1
     assert program("install", "--also", str(program.home) + os.sep, "--json").code == 2
+
+
+@pytest.mark.parametrize("option", ["--also", "--target"])
+@pytest.mark.parametrize("file", ["folder/", "https://host/root.crt"])
+def test_the_option_that_named_no_file_is_the_one_that_is_told(
+    program: Program, option: str, file: str
+) -> None:
+    done = program("install", "--offline", option, file)
+    assert done.code == 2, done
+    assert f"error: {option} names a file" in done.err

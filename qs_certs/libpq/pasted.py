@@ -125,7 +125,8 @@ def _first_sound(parse: Callable[[str], Given], candidates: Iterable[str]) -> Gi
 
 def _setting_below(value: str) -> bool:
     """Whether a backslash at the end of a line has swallowed the next setting."""
-    return "\n" in value and not KEYWORDS.isdisjoint(re.findall(r"\n\s*(\w+)\s*=", value))
+    # Of several newlines only the last one stands before a word: the time stays linear.
+    return not KEYWORDS.isdisjoint(re.findall(r"\n[^\S\n]*(\w+)\s*=", value))
 
 
 def _joined(text: str, between: Callable[[re.Match[str]], str] = lambda _: "") -> str:

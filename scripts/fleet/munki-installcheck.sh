@@ -33,7 +33,28 @@ strangers() {
         line=${line# }
         changeable "${line%% *}"
         ;;
+    *) return ;;
+    esac
+    case $line in
+    */env\ *) # looks on PATH
+        line=${line#*/env }
+        changeable "$(command -v "${line%% *}")"
+        ;;
     *) ;;
+    esac
+    # What installers write where the path is too long for the first line, or holds a space.
+    line=$(sed -n "2s/^'''exec' //p" "$1")
+    case $line in
+    '') ;;
+    \"*)
+        line=${line#?}
+        changeable "${line%%\"*}"
+        ;;
+    \'*)
+        line=${line#?}
+        changeable "${line%%\'*}"
+        ;;
+    *) changeable "${line%% *}" ;;
     esac
 }
 

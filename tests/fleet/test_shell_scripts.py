@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,39 @@ def _their_interpreter(program: Path) -> None:
     program.write_text(program.read_text().replace("#!/bin/sh", f"#! {home}/python -E"), "ascii")
 
 
+def _their_interpreter_on_the_path(program: Path) -> None:
+    """Of what is root's, `env` starts the first Python on PATH."""
+    _their_interpreter(program)
+    (program.parent / "qs-python").symlink_to(program.parent.parent / "home" / "python")
+    text = program.read_text("ascii").partition("\n")[2]
+    program.write_text(f"#!/usr/bin/env qs-python\n{text}", "ascii")
+
+
+def _their_interpreter_below(quote: str, program: Path) -> None:
+    """As pip and uv write it where the path is longer than a first line may be."""
+    _their_interpreter(program)
+    python = program.parent.parent / "home" / "python"
+    text = program.read_text("ascii").partition("\n")[2]
+    line = f"'''exec' {quote}{python}{quote} \"$0\" \"$@\"\n' '''\n"
+    program.write_text(f"#!/bin/sh\n{line}{text}", "ascii")
+    # sh, which stands in for Python, would read the line again, and for ever.
+    python.unlink()
+    python.write_text(f"#!/bin/sh\n{text}", "ascii")
+    python.chmod(0o755)
+
+
+def _roots_interpreter_below(program: Path) -> None:
+    python = program.with_name("python")
+    program.rename(python)
+    program.write_text(f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n", "ascii")
+    program.chmod(0o755)
+
+
+def _roots_interpreter_on_the_path(program: Path) -> None:
+    text = program.read_text("ascii").partition("\n")[2]
+    program.write_text(f"#!/usr/bin/env sh\n{text}", "ascii")
+
+
 def _folder_above(program: Path) -> None:
     above = program.parent.parent / "above"
     above.mkdir()
@@ -251,10 +285,16 @@ TRAPS: dict[str, Callable[[Path], None]] = {
     "link": _link_to_theirs,
     "link into their folder": _link_into_their_folder,
     "interpreter": _their_interpreter,
+    "interpreter on PATH": _their_interpreter_on_the_path,
+    "interpreter in the second line": partial(_their_interpreter_below, ""),
+    "quoted": partial(_their_interpreter_below, '"'),
+    "quoted once": partial(_their_interpreter_below, "'"),
 }
 HARMLESS: dict[str, Callable[[Path], None]] = {
     "sticky": lambda program: program.parent.chmod(0o1777),
     "writable for root's group": lambda program: program.parent.chmod(0o775),
+    "interpreter on PATH": _roots_interpreter_on_the_path,
+    "interpreter in the second line": _roots_interpreter_below,
     "link to root's": lambda program: program.symlink_to(program.rename(program.with_name("x"))),
 }
 

@@ -295,8 +295,24 @@ def test_spaces_in_a_uri_are_treated_as_libpq_18_treats_them() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["PGUSER=u" + " " * 60_000 + "x", "host=h" + " " * 60_000 + "x", "$ " * 30_000, "'" * 60_000],
-    ids=["blanks after a variable", "blanks", "prompts", "quotes"],
+    [
+        "PGUSER=u" + " " * 60_000 + "x",
+        "host=h" + " " * 60_000 + "x",
+        "$ " * 30_000,
+        "'" * 60_000,
+        "host='h" + "\n" * 60_000 + "x'",
+        "host='" + "://" * 60_000 + "'",
+        "host='=" + "eyJhbGci" * 20_000 + "'",
+    ],
+    ids=[
+        "blanks after a variable",
+        "blanks",
+        "prompts",
+        "quotes",
+        "newlines in quotes",
+        "URLs",
+        "tokens",
+    ],
 )
 def test_a_hostile_string_is_refused_at_once(text: str) -> None:
     started = time.process_time()
@@ -743,10 +759,26 @@ def test_a_url_in_a_variable_is_refused_and_the_variable_named(variable: str) ->
     resolve(Given({"user": "u"}), {}, {"PGSSLROOTCERT": "/etc/root.crt"})  # the control
 
 
+@pytest.mark.parametrize("keyword", ["host", "hostaddr"])
 @pytest.mark.parametrize("value", ["a b=c", "h;x"])
-def test_a_service_that_names_no_host_is_refused_without_its_words(value: str) -> None:
-    with pytest.raises(WrongUsage, match=r"^the value of host holds") as refused:
-        resolve(Given(), {"host": value}, {})
+def test_a_service_that_names_no_host_is_refused_without_its_words(
+    keyword: str, value: str
+) -> None:
+    with pytest.raises(WrongUsage, match=rf"^the value of {keyword} holds") as refused:
+        resolve(Given(), {keyword: value}, {})
     assert refused.value.fix == ()
     assert value not in f"{refused.value} {refused.value.why}"
-    resolve(Given(), {"host": "h,i"}, {})  # the control
+    resolve(Given(), {keyword: "h,i" if keyword == "host" else "::1"}, {})  # the control
+
+
+KEY = "pkcs11:token=My%20Token;object=key"
+
+
+def test_a_key_in_a_token_is_named_but_not_with_its_pin() -> None:
+    """`libpq:fe-secure-openssl.c initialize_SSL`: what has a colon is `engine:key`, no file."""
+    assert resolve(parse_conninfo(f"host=h sslkey={KEY}"), None, {}).sslkey == KEY
+    assert resolve(Given({"host": "h"}), None, {"PGSSLKEY": KEY}).sslkey == KEY
+    for wrong in (f"{KEY}?pin-value=1234", f"{KEY} token=abc"):
+        with pytest.raises(WrongUsage) as refused:
+            resolve(Given({"host": "h"}), None, {"PGSSLKEY": wrong})
+        assert "1234" not in f"{refused.value} {refused.value.why}"

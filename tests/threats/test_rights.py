@@ -10,7 +10,7 @@ import sys
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
@@ -96,17 +96,23 @@ def test_a_child_cannot_make_root_run_anything(tmp_path: Path) -> None:
     assert (tmp_path / "pwned").exists()
 
 
+def _raised(kind: Any, attributes: Any = None) -> bytes:
+    return pickle.dumps(rights._Raised(kind, "m", attributes or {}))
+
+
 @pytest.mark.parametrize(
     "sent",
     [
-        pytest.param(b"cqs_certs.accounts\nos\n.", id="a module that a room imports"),
-        pytest.param(
-            b"\x80\x04\x8c\x11qs_certs.accounts\x8c\x09os.system\x93.", id="a dotted name"
-        ),
-        pytest.param(b"cqs_certs.accounts\nrun_as\n.", id="a function of ours"),
+        pytest.param(b"cqs_certs.rights\nos\n.", id="a module that a room imports"),
+        pytest.param(b"\x80\x04\x8c\x0fqs_certs.rights\x8c\x09os.system\x93.", id="a dotted name"),
+        pytest.param(b"cqs_certs.rights\nrun_as\n.", id="a function of ours"),
         pytest.param(b"cbuiltins\neval\n.", id="a builtin"),
-        pytest.param(b"cqs_certs.accounts\nPath\n.", id="a class of somebody else's"),
-        pytest.param(b"cqs_certs.accounts\nAccount\n.", id="a class of ours, which is no outcome"),
+        pytest.param(b"cqs_certs.rights\nAccount\n.", id="a class of somebody else's"),
+        pytest.param(b"cqs_certs.results\nFinding\n.", id="a class of ours, which is no outcome"),
+        pytest.param(pickle.dumps(rights._Returned), id="the class of an outcome, and not one"),
+        pytest.param(_raised(Finding), id="an error that is none"),
+        pytest.param(_raised(TargetRefused, "no attributes"), id="an error with odd attributes"),
+        pytest.param(b"cqs_certs.rights\n_Returned\n)\x81.", id="an outcome without a value"),
         pytest.param(b"\x80\x05garbage", id="garbage"),
         pytest.param(b"", id="nothing"),
     ],
@@ -118,6 +124,29 @@ def test_only_values_of_ours_are_taken_from_a_child(sent: bytes) -> None:
         pytest.raises(CouldNotTell, match="answer"),
     ):
         rights.run_as(account, lambda: None)
+
+
+class Fork:
+    """Forks where it is unpickled with all classes of ours."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return rights._Child, (LooksLikeAnAccount(), Finding)
+
+
+class LooksLikeAnAccount:
+    def __reduce__(self) -> tuple[object, ...]:
+        return rights.Task, (None, None), {"name": "root", "uid": 0, "gid": 0}
+
+
+def test_a_child_cannot_make_root_fork() -> None:
+    account = Account("nobody", STRANGER, STRANGER, "/")
+    sent = pickle.dumps(rights._Returned(Fork()))
+    with sending(sent), mock.patch.object(os, "fork", wraps=os.fork) as forked:
+        with pytest.raises(CouldNotTell, match="no answer of ours"):
+            rights.run_as(account, lambda: None)
+        assert forked.call_count == 1
+        pickle.loads(sent).value.wait()  # the control
+        assert forked.call_count == 2
 
 
 VALUES = {
