@@ -27,6 +27,11 @@ from qs_certs.results import Change
 from qs_certs.values import Value
 
 _HEAD = re.compile(rb'\{"v": 1, "kind": "([a-z]+)", "id": (\d{1,15})[,}]')
+# A change and its end in one step, since nearly all lines are such pairs; or any line.
+_LINES = re.compile(
+    rb'(?:(\{"v": 1, "kind": "change", "id": (\d{1,15}),[^\n]*)\n'
+    rb'\{"v": 1, "kind": "done", "id": \2,[^\n]*|([^\n]*))\n'
+)
 _KEPT = frozenset({b"change", b"done"})
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _HASH = rb'(?:null|"([0-9a-f]{64})")'
@@ -179,9 +184,17 @@ class Journal:
 
     def _add(self, new: bytes) -> None:
         """Take in the verified lines *new*."""
-        changes, ended, match = self._changes, self._ended, _HEAD.match
-        for number, line in enumerate(new.split(b"\n")[:-1]):
-            found = match(line)
+        changes, ended = self._changes, self._ended
+        number = -1
+        for change, its_id, line in _LINES.findall(new):
+            number += 1
+            if its_id:
+                identity = int(its_id)
+                changes[identity] = change
+                ended[identity] = True
+                number += 1
+                continue
+            found = _HEAD.match(line)
             kind, digits = found.groups() if found else (line, b"0")
             identity = int(digits)
             if kind == b"change":

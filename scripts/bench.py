@@ -29,8 +29,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(CHECKOUT)]
@@ -275,7 +276,7 @@ def stages(scratch: Path) -> Iterator[Group]:
 def live(scratch: Path, delay: float = 0.0, sslyze: str | None = None) -> Iterator[Group]:
     """A check of a server on this machine, whose answers a relay holds back for *delay* seconds."""
     from tests.pki import Authority
-    from tests.postgres import Postgres, Settings
+    from tests.postgres import ADMIN, ROLE, Postgres, Settings
 
     root = Authority.root("Bench Root")
     issuing = root.intermediate("Bench Issuing CA", pathlen=0)
@@ -285,7 +286,14 @@ def live(scratch: Path, delay: float = 0.0, sslyze: str | None = None) -> Iterat
     anchor = home / ".postgresql" / "root.crt"
     anchor.write_bytes(root.certificate.pem)
     with Postgres.start() as server, contextlib.ExitStack() as stack:
-        server.configure(Settings(chain=issuing.chain(leaf), key=leaf.key_pem))
+        served = Settings(chain=issuing.chain(leaf), key=leaf.key_pem)
+        server.configure(served)
+        alter = f"alter role {ROLE} password 'bench'"
+        subprocess.run(("psql", "-qc", alter, server.conninfo(user=ADMIN)), check=True)
+
+        def ask_for(method: Literal["trust", "scram-sha-256"]) -> None:
+            server.configure(replace(served, method=method))
+
         port = stack.enter_context(relay(server.port, delay)) if delay else server.port
         address = f"localhost:{port}"
         conninfo = server.conninfo(sslmode="verify-full", port=port)
@@ -299,7 +307,19 @@ def live(scratch: Path, delay: float = 0.0, sslyze: str | None = None) -> Iterat
             str(anchor),
         )
         rows = [
-            Row("psql, verify-full", ("psql", conninfo, "-c", "select 1"), home),
+            Row(
+                "psql, verify-full",
+                ("psql", conninfo, "-c", "select 1"),
+                home,
+                lambda: ask_for("trust"),
+            ),
+            Row(
+                "psql, verify-full and a password",
+                ("psql", conninfo, "-c", "select 1"),
+                home,
+                lambda: ask_for("scram-sha-256"),
+                {"PGPASSWORD": "bench"},
+            ),
             Row(f"qs-certs check {'HOST:PORT'}", (*PROGRAM, "check", conninfo), home),
             Row("openssl s_client", ("openssl", *starttls, "-verify_return_error"), home),
         ]

@@ -36,7 +36,7 @@ ROLE = "app"
 DATABASE = "postgres"
 ADDRESS = "127.0.0.1"
 
-_ADMIN = "bench"  # the bench's own role: pg_hba.conf lets it in whatever the tests ask for
+ADMIN = "bench"  # the bench's own role: pg_hba.conf lets it in whatever the tests ask for
 _DEADLINE = 20.0  # seconds for the server to start or reload; it needs a small part of it
 
 SILENCE_WITHIN = 5.0
@@ -101,6 +101,7 @@ class Settings:
     client_ca: bytes | None = None
     client_crl: bytes | None = None
     hba: Hba = "host"
+    method: Literal["trust", "scram-sha-256"] = "trust"
     log_connections: bool = False
 
 
@@ -358,7 +359,7 @@ class Postgres:
 
         The messages are those of the PostgreSQL manual, "Frontend/Backend Protocol".
         """
-        startup = f"user\0{_ADMIN}\0database\0{DATABASE}\0\0".encode()
+        startup = f"user\0{ADMIN}\0database\0{DATABASE}\0\0".encode()
         rows: list[str] = []
         with socket.create_connection((ADDRESS, self.port), timeout=_DEADLINE) as connection:
             connection.sendall(struct.pack("!II", len(startup) + 8, 196608) + startup)
@@ -419,7 +420,7 @@ def _account() -> str | None:
 
 
 def _initdb(binaries: Path, data: Path, account: str | None, environment: dict[str, str]) -> None:
-    command = [str(binaries / "initdb"), "-D", str(data), "-U", _ADMIN, "-A", "trust"]
+    command = [str(binaries / "initdb"), "-D", str(data), "-U", ADMIN, "-A", "trust"]
     made = subprocess.run(
         [*command, "-E", "UTF8", "--no-locale", "--no-sync"],
         user=account,
@@ -467,8 +468,8 @@ def _write(data: Path, settings: Settings, generation: int) -> None:
             path.chmod(0o600)  # the server refuses a key that others may read
             _give(path, _account())
             lines.append(f"{name} = '{path}'")
-    admin = f"host all {_ADMIN} {ADDRESS}/32 trust"
-    everybody = f"{settings.hba} all all {ADDRESS}/32 trust"
+    admin = f"host all {ADMIN} {ADDRESS}/32 trust"
+    everybody = f"{settings.hba} all all {ADDRESS}/32 {settings.method}"
     for name, text in (("bench.conf", lines), ("pg_hba.conf", [admin, everybody])):
         (data / name).write_text("\n".join(text) + "\n")
         _give(data / name, _account())
