@@ -144,6 +144,12 @@ def test_a_journal_of_nothing_but_a_torn_line_may_begin_in_any_way() -> None:
         pytest.param([change(1), end("gone", 1)], 2, id="no kind of ours"),
         pytest.param([change(1), {"kind": 7}], 2, id="no kind at all"),
         pytest.param([change(1), end("done", 1), end("prune", 1)], 3, id="late prune"),
+        pytest.param(
+            [each for number in (1, 2, 3) for each in (change(number), end("done", number))]
+            + [end("gone", 3)],
+            7,
+            id="behind three pairs",
+        ),
         pytest.param([change(1), end("quarantine", 1)], 2, id="late quarantine"),
     ],
 )
