@@ -8,7 +8,7 @@ dataclass compiles eight functions of its own, 0.6 ms for each class on CPython 
 
 from __future__ import annotations
 
-# Not from typing, here and in the rooms of `check`: it takes longer to load than they have to do.
+# Not from typing, here and in the rooms of `check`: to load it takes nearly as long as their work.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import replace as replace  # noqa: PLC0414 - for its types
