@@ -178,6 +178,21 @@ def test_every_command_takes_accounts_and_rollback_ends_where_it_began(machine: 
         assert now.keys() == before.keys()
 
 
+def test_what_is_in_a_user_s_file_is_decoded_with_that_user_s_rights(machine: Machine) -> None:
+    ana, ben, _ = machine.people
+    assert machine("install", "--offline", *users(ana, ben)).code == 0
+    file_of(ben).write_bytes(b"nothing in it")
+    told = machine.with_code(
+        "import os; from qs_certs import reading\n"
+        "reading._described = lambda der: (f'seen as {os.geteuid()}', None, None)\n"
+    )
+    assert f"seen as {ana.uid}" in told("list", *users(ana)).out
+    assert "seen as 0" in told("list", "--target", str(file_of(ana))).out  # the control
+    # Without the stand-in: the child finds all that it needs, OpenSSL's opinion included.
+    assert "DigiCert Global Root G2" in machine("list", *users(ana)).out
+    assert "libpq refuses this file" in machine("list", *users(ben)).err
+
+
 def test_the_undo_names_only_those_who_were_changed(machine: Machine) -> None:
     """A rollback for everybody would undo an earlier change of the others."""
     ana, *others = machine.people
