@@ -187,7 +187,5 @@ def _bug(error: Exception, command: str, *, json: bool) -> NoReturn:
         from qs_certs import render
         from qs_certs.results import Failure
 
-        failure = Failure(command, QsCertsError(f"a bug: {type(error).__name__}"))
-        with contextlib.suppress(OSError):
-            say(render.as_json(failure))
+        say(render.as_json(Failure(command, QsCertsError(f"a bug: {type(error).__name__}"))))
     sys.exit(int(ExitCode.BUG))
